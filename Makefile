@@ -1,0 +1,119 @@
+# One entry point for people and for CI. Needs git, GNU make and Python 3.11 or newer; everything else is
+# installed into .venv from hash-locked files. Only `make lock` needs uv.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# The interpreter that makes .venv. Empty: the first of python3, python3.13, python3.12, python3.11 that is new enough.
+PYTHON ?=
+VENV ?= .venv
+# Options of `rescue-cds demo`, for example DEMO_ARGS="--port 9000".
+DEMO_ARGS ?=
+# Options of pytest. Giving any means part of the suite, so the coverage gate is then left out.
+PYTEST_ARGS ?=
+# Branch coverage, in percent, below which `make test` fails for the packages that decide or translate.
+COVERAGE_GATE ?= 100
+COVERAGE_GATED := cds_hooks/*,fhir_mappings/*,app/clinical/*
+BENCH_ARGS ?=
+UV ?= uv
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input --quiet
+# Stamps lie inside the environment, so that removing it removes them.
+LOCKED := $(VENV)/.installed-lock
+PROJECT := $(VENV)/.installed-project
+DEV := $(VENV)/.installed-dev
+# An environment whose interpreter has gone (an upgrade, another machine) is made anew, and filled anew.
+$(shell [ -x $(PY) ] || rm -f $(LOCKED) $(PROJECT) $(DEV))
+
+.PHONY: help demo install dev test coverage lint types borders check openapi bench lock install-check clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo 'Start with "make demo". Needs Python 3.11 or newer (PYTHON=python3.12 names one).'
+
+demo: $(PROJECT) ## install, then start the service and a FHIR sandbox with synthetic patients
+	@$(VENV)/bin/rescue-cds demo $(DEMO_ARGS)
+
+install: $(PROJECT) ## install the service into .venv
+
+dev: $(DEV) ## install the service and the development tools into .venv
+
+test: $(DEV) ## run the whole test suite and hold the coverage gate
+	@echo '== tests'
+ifeq ($(strip $(PYTEST_ARGS)),)
+	@$(PY) -m pytest --cov --cov-report=
+	@$(MAKE) coverage
+else
+	@$(PY) -m pytest $(PYTEST_ARGS)
+endif
+
+coverage: $(DEV) ## report the coverage of the last whole test run and hold the gate
+	@echo '== branch coverage, reported'
+	@$(PY) -m coverage report --skip-covered --skip-empty --omit='$(COVERAGE_GATED)'
+	@echo '== branch coverage, at least $(COVERAGE_GATE) %: $(COVERAGE_GATED)'
+	@$(PY) -m coverage report --skip-covered --skip-empty --show-missing --precision=2 \
+	    --include='$(COVERAGE_GATED)' --fail-under=$(COVERAGE_GATE)
+
+lint: $(DEV) ## ruff, and what no file of the tree may hold
+	@echo '== lint'
+	@$(PY) -m ruff check .
+	@$(PY) tools/check_tree.py
+
+types: $(DEV) ## mypy --strict
+	@echo '== types'
+	@$(PY) -m mypy
+	@$(PY) -m mypy --strict tools/*.py
+
+borders: $(DEV) ## who may import whom
+	@echo '== import borders'
+	@$(VENV)/bin/lint-imports
+
+check: lint types borders test ## the quick gate: lint, types, borders, test
+
+openapi: $(PROJECT) ## write openapi.yaml from the service's routes
+	@$(VENV)/bin/rescue-cds openapi >openapi.yaml.new && mv openapi.yaml.new openapi.yaml || \
+	    { rm -f openapi.yaml.new; exit 1; }
+	@echo 'openapi.yaml written'
+
+bench: $(DEV) ## CPU per request, throughput and latency beside the floor
+	@$(PY) tests/bench/run.py $(BENCH_ARGS)
+
+lock: $(PY) ## write both lock files from pyproject.toml (needs uv; LOCK_ARGS=--upgrade takes newer versions)
+	@command -v $(UV) >/dev/null 2>&1 || { echo 'make lock needs uv: "$(PY) -m pip install uv", then "make lock UV=$(VENV)/bin/uv"' >&2; exit 1; }
+	@UV=$(UV) PYTHON=$(PY) sh tools/lock.sh $(LOCK_ARGS)
+
+install-check: $(DEV) ## lint the Dockerfile and run its install steps in a clean directory
+	@echo '== container file'
+	@$(VENV)/bin/hadolint Dockerfile
+	@echo 'hadolint: no finding'
+	@PYTHON=$(PY) sh tools/install_check.sh
+
+clean: ## remove caches and build products
+	@rm -rf build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache \
+	    .hypothesis .schemathesis .import_linter_cache openapi.yaml.new
+	@find app cds_hooks fhir_mappings tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv
+	@rm -rf $(VENV)
+
+$(PY):
+	@PYTHON='$(PYTHON)' sh tools/venv.sh $(VENV)
+
+$(LOCKED): requirements.lock | $(PY)
+	@echo 'Installing the locked packages into $(VENV) (the first time takes a minute) ...'
+	@$(PIP) install --require-hashes -r requirements.lock
+	@touch $@
+
+# --no-build-isolation: the build backend comes from the lock too, nothing is fetched without a hash.
+$(PROJECT): $(LOCKED) pyproject.toml
+	@echo 'Installing rescue-cds itself ...'
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(PROJECT)
+	@echo 'Installing the locked development tools into $(VENV) ...'
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,41 @@
+"""openapi.yaml: generated from the application, committed, compared in a test."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The document of the public interface; the version of the interface, not of the installation."""
+    return get_openapi(
+        title=app.title, version="0.1.0", summary=app.summary, description=app.description, routes=app.routes
+    )
+
+
+def as_yaml(value: dict[str, Any]) -> str:
+    """YAML without a YAML library: block style, every string in JSON quotes, which YAML 1.2 reads as they are."""
+    return "".join(f"{line}\n" for line in _block(value, depth=0))
+
+
+def _block(value: Any, *, depth: int) -> list[str]:
+    pad = "  " * depth
+    lines: list[str] = []
+    if isinstance(value, dict):
+        for key, item in value.items():
+            name = key if str(key).replace("-", "").replace("_", "").isalpha() else json.dumps(str(key))
+            if isinstance(item, dict | list) and item:
+                lines += [f"{pad}{name}:", *_block(item, depth=depth + 1)]
+            else:
+                lines.append(f"{pad}{name}: {json.dumps(item, ensure_ascii=False)}")
+        return lines
+    for item in value:
+        if isinstance(item, dict | list) and item:
+            block = _block(item, depth=depth + 1)
+            lines += [f"{pad}- {block[0].lstrip()}", *block[1:]]
+        else:
+            lines.append(f"{pad}- {json.dumps(item, ensure_ascii=False)}")
+    return lines

@@ -1,0 +1,103 @@
+"""The HTTP edge of CDS Hooks: discovery and hook calls. No decision is taken here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
+
+from app.api import body, schema
+from app.knowledge import PATIENT_VIEW
+from app.service import HookService
+from app.store.errors import StoreError
+from cds_hooks import discovery
+from cds_hooks.errors import CdsHooksError, NotFound, operation_outcome
+
+log = logging.getLogger("rescue-cds")
+JSON = "application/json"
+
+
+def router(service: HookService) -> APIRouter:
+    """The routes of one service. A trailing slash is the same resource, without a redirect that would lose a body."""
+    routes = APIRouter()
+    document = msgspec.json.encode(discovery.document(service.descriptions))
+    hooks = {PATIENT_VIEW: service.patient_view}
+
+    async def discover() -> Response:
+        return Response(document, media_type=JSON)
+
+    async def call(request: Request, id: str) -> Response:  # noqa: A002  (the standard's name)
+        async def answered() -> Response:
+            hook = hooks.get(id)
+            if hook is None:
+                raise NotFound("no service of that id: see /cds-services")
+            received = await body.read(request, limits=service.settings.body)
+            answer = await hook(received, caller=service.settings.anonymous)
+            return Response(answer.body, status_code=answer.status, media_type=JSON)
+
+        return await guarded(answered)
+
+    described: dict[int | str, dict[str, Any]] = {
+        200: {"description": "the services", "content": schema.json_content(schema.DISCOVERY)}
+    }
+    for path in ("/cds-services", "/cds-services/"):
+        shown = not path.endswith("/")
+        routes.add_api_route(
+            path,
+            discover,
+            methods=["GET", "HEAD"] if not shown else ["GET"],
+            summary="Discovery",
+            operation_id="discovery" if shown else None,
+            include_in_schema=shown,
+            responses=described,
+        )
+    routes.add_api_route("/cds-services", discover, methods=["HEAD"], include_in_schema=False)
+    answers: dict[int | str, dict[str, Any]] = {
+        200: {"description": "cards, or which silence it is", "content": schema.json_content(schema.RESPONSE)}
+    }
+    for path in ("/cds-services/{id}", "/cds-services/{id}/"):
+        shown = not path.endswith("/")
+        routes.add_api_route(
+            path,
+            _with_path(call),
+            methods=["POST"],
+            summary="Call a hook",
+            operation_id="call" if shown else None,
+            include_in_schema=shown,
+            responses=answers | schema.refusals(400, 404, 408, 412, 413, 415, 431, 500, 503),
+            openapi_extra={"requestBody": {"required": True, "content": schema.json_content(schema.REQUEST)}},
+        )
+    return routes
+
+
+def _with_path(call: Callable[[Request, str], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
+    async def endpoint(request: Request, id: str = Path(description="a service id of discovery")) -> Response:  # noqa: A002
+        return await call(request, id)
+
+    return endpoint
+
+
+async def guarded(answered: Callable[[], Awaitable[Response]]) -> Response:
+    """One error shape for everything: an OperationOutcome that never repeats what was sent."""
+    try:
+        return await answered()
+    except CdsHooksError as error:
+        return refusal(error.status, error.code, error.message)
+    except StoreError:
+        return refusal(503, "transient", "the decision could not be recorded, so nothing is answered: try again")
+    except Exception as error:  # the last resort: a fault of ours is an answer, never an empty list
+        correlation = str(uuid4())
+        log.exception("fault", extra={"correlation": correlation, "kind": type(error).__name__})
+        return refusal(500, "exception", "a fault of this service; nothing was evaluated", correlation)
+
+
+def refusal(status: int, code: str, message: str, correlation: str | None = None) -> Response:
+    """The answer to a call that gets no cards."""
+    headers = {"retry-after": "1"} if status == 503 else None
+    content = msgspec.json.encode(operation_outcome(code, message, correlation))
+    return Response(content, status_code=status, media_type=JSON, headers=headers)

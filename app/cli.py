@@ -1,0 +1,178 @@
+"""One command, `rescue-cds`: serve, evaluate, demo, openapi."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+import uvicorn
+
+from app import evaluate, knowledge
+from app.api import document
+from app.gather import BundleError
+from app.main import create_app
+from app.observe import logs
+from app.protocols.loader import KnowledgeError
+from app.sandbox import demo
+from app.settings import DEFAULT_DB, Settings, SettingsError, dev, load
+from app.store.errors import StoreError
+from fhir_mappings.facts import Overlay
+
+
+class UsageError(ValueError):
+    """The input or the command line cannot be used; exit status 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 could not start, 2 the input or the command line is not usable."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (UsageError, BundleError) as error:
+        print(f"rescue-cds: {error}", file=sys.stderr)
+        return 2
+    except (SettingsError, KnowledgeError, StoreError) as error:
+        print(f"rescue-cds: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rescue-cds",
+        description="CDS Hooks service for the anakinra + ruxolitinib rescue protocol: investigational, off-label, "
+        "unproven. It informs and warns; it is not a medical device.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="start the service alone")
+    serve.add_argument("--host", help="address to bind (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port (default 8000)")
+    serve.add_argument(
+        "--fhir-url", action="append", default=[], metavar="URL", help="an allowed FHIR base; repeatable"
+    )
+    serve.add_argument("--timezone", metavar="ZONE", help="the facility's IANA time zone (default UTC)")
+    serve.add_argument("--config", type=Path, metavar="FILE", help="the configuration; without it the dev profile runs")
+    serve.add_argument("--db", metavar="URL", help=f"the decision database (default {DEFAULT_DB})")
+    serve.set_defaults(run=_serve)
+
+    assess = commands.add_parser("evaluate", help="evaluate a FHIR Bundle and print the result")
+    assess.add_argument("bundle", metavar="BUNDLE.json", help="a collection, searchset or transaction; - reads stdin")
+    assess.add_argument("--protocol", action="append", default=[], metavar="ID", help="print only this one; repeatable")
+    assess.add_argument("--now", metavar="TIMESTAMP", help="ISO time with zone (default: the clock)")
+    assess.add_argument("--timezone", metavar="ZONE", help="the facility's IANA zone (default: configured, else UTC)")
+    assess.add_argument("--patient", metavar="ID", help="which patient of several")
+    assess.add_argument("--config", type=Path, metavar="FILE", help="time zone, overlay and switches of a site")
+    assess.add_argument("--json", action="store_true", help="the public JSON (docs/evaluate.md)")
+    assess.set_defaults(run=_evaluate)
+
+    show = commands.add_parser("demo", help="the service, a FHIR sandbox with synthetic ICU patients, and a page")
+    show.add_argument(
+        "--port", type=int, default=8080, help="port of the page (default 8080); the service takes the next"
+    )
+    show.add_argument("--fhir-url", metavar="URL", help="a real FHIR server instead of the embedded sandbox")
+    show.set_defaults(run=lambda options: demo.run(port=options.port, fhir_url=options.fhir_url))
+
+    openapi = commands.add_parser("openapi", help="print openapi.yaml")
+    openapi.set_defaults(run=_openapi)
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    if options.config is None:
+        return dev(
+            host=options.host or "127.0.0.1",
+            port=options.port or 8000,
+            fhir_urls=options.fhir_url,
+            timezone=options.timezone or "UTC",
+            db=options.db or DEFAULT_DB,
+        )
+    if options.fhir_url or options.timezone:
+        raise SettingsError("--fhir-url and --timezone stand in the file when --config is given")
+    settings = load(options.config)
+    return replace(
+        settings,
+        host=options.host or settings.host,
+        port=options.port or settings.port,
+        db=options.db or settings.db,
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    logs.configure()
+    app = create_app(settings)
+    if settings.profile == "dev":
+        bases = ", ".join(settings.bases) or "none: only prefetch is evaluated"
+        print(f"dev profile: open to any client on this machine, loopback only. FHIR bases: {bases}", file=sys.stderr)
+    else:
+        print("allow_unauthenticated = true: anybody who reaches this address is answered", file=sys.stderr)
+    print(f"CDS Hooks: http://{settings.host}:{settings.port}/cds-services", file=sys.stderr)
+    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None, server_header=False)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    settings = None if options.config is None else load(options.config)
+    tenant = None if settings is None else settings.tenants[0]
+    bedside = knowledge.load()
+    ids = [p.id for p in bedside.library.knowledge.protocols]
+    for name in options.protocol:
+        if name not in ids:
+            raise UsageError(f"--protocol: unknown id; known are {', '.join(ids)}")
+    chosen = evaluate.Options(
+        now=_now(options.now),
+        zone=_zone(options.timezone) if options.timezone else ZoneInfo("UTC") if tenant is None else tenant.zone,
+        overlay=Overlay() if tenant is None else tenant.overlay,
+        suggest_on="pilot-simple" if settings is None else settings.suggest_on,
+        protocols=options.protocol,
+        patient=options.patient,
+    )
+    answer = evaluate.document(_read(options.bundle), bedside=bedside, options=chosen)
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
+    else:
+        print(evaluate.table(answer))
+    return 0
+
+
+def _openapi(_: argparse.Namespace) -> int:
+    print(document.as_yaml(document.openapi(create_app(dev()))), end="")
+    return 0
+
+
+def _read(name: str) -> bytes:
+    if name == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+def _now(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError("--now: not an ISO timestamp: write it like 2026-11-21T08:00:00+01:00") from None
+    if moment.tzinfo is None:
+        raise UsageError("--now: has no zone: write it like 2026-11-21T08:00:00+01:00")
+    return moment.astimezone(UTC)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError("--timezone: not an IANA time zone: write it like Europe/Paris") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Logic trees over readings: finding, what is missing, why, on what evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from app.clinical.chart import Chart
+from app.clinical.findings import Finding, all_of, any_of, negate
+from app.clinical.knowledge import All, Any, Leaf, Node, Not, Ref
+from app.clinical.readers import read
+from app.clinical.reading import Evidence, Note, Reading, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One leaf's question, answered."""
+
+    input: str
+    finding: Finding
+    reason: Reason
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A tree's finding. `because` are the answers that decide it; `asked` all of them, each input once.
+
+    `missing`: the inputs that leave an unknown so; an unknown leaf of an alternative that is already met is not named.
+    `failed`: unknown, and a failed or partial source is among the causes. `unreadable`: something on record could not
+    be read. `displaced`: a known value stands while a newer result was refused.
+    """
+
+    finding: Finding
+    because: tuple[Answer, ...] = ()
+    asked: tuple[Answer, ...] = ()
+    missing: tuple[str, ...] = ()
+    failed: bool = False
+    unreadable: bool = False
+    displaced: bool = False
+    evidence: tuple[Evidence, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+def evaluate(node: Node, *, chart: Chart, known: Mapping[str, Outcome]) -> Outcome:
+    """The outcome of a tree; `known` holds the outcomes that a Ref may name."""
+    return _evaluate(node, lambda leaf: _leaf(chart, leaf), known)
+
+
+def evaluate_scope(node: Node, *, chart: Chart, known: Mapping[str, Outcome]) -> Finding:
+    """The same, but an unknown counts only when a failed or partial source could still change it (reading 5)."""
+    settled = {name: _settled(outcome) for name, outcome in known.items()}
+    return _evaluate(node, lambda leaf: _settled(_leaf(chart, leaf)), settled).finding
+
+
+def _settled(outcome: Outcome) -> Outcome:
+    unsettled = outcome.finding is Finding.UNKNOWN and outcome.failed
+    return outcome if unsettled or outcome.finding is not Finding.UNKNOWN else replace(outcome, finding=Finding.NOT_MET)
+
+
+def _evaluate(node: Node, leaf: Callable[[Leaf], Outcome], known: Mapping[str, Outcome]) -> Outcome:
+    if isinstance(node, Leaf):
+        return leaf(node)
+    if isinstance(node, Ref):
+        return known[node.id]
+    if isinstance(node, Not):
+        inner = _evaluate(node.child, leaf, known)
+        return replace(inner, finding=negate(inner.finding))
+    children = [_evaluate(child, leaf, known) for child in node.children]
+    if isinstance(node, All):
+        return _combined(all_of(c.finding for c in children), children)
+    if isinstance(node, Any):
+        return _combined(any_of(c.finding for c in children), children)
+    assert_never(node)
+
+
+def _combined(finding: Finding, children: list[Outcome]) -> Outcome:
+    deciding = [c for c in children if c.finding is finding]
+    unknown = deciding if finding is Finding.UNKNOWN else []
+    return Outcome(
+        finding=finding,
+        because=_once(a for c in deciding for a in c.because),
+        asked=_once(a for c in children for a in c.asked),
+        missing=tuple(dict.fromkeys(m for c in unknown for m in c.missing)),
+        failed=any(c.failed for c in unknown),
+        unreadable=any(c.unreadable for c in unknown),
+        displaced=any(c.displaced for c in deciding),
+        evidence=tuple(dict.fromkeys(e for c in children for e in c.evidence)),
+        notes=tuple(dict.fromkeys(n for c in children for n in c.notes)),
+    )
+
+
+def _once(answers: Iterable[Answer]) -> tuple[Answer, ...]:
+    """One answer an input; of two, the one whose finding is decided."""
+    found: dict[str, Answer] = {}
+    for answer in answers:
+        earlier = found.get(answer.input)
+        if earlier is None or earlier.finding is Finding.UNKNOWN:
+            found[answer.input] = answer
+    return tuple(found.values())
+
+
+def _leaf(chart: Chart, leaf: Leaf) -> Outcome:
+    reading = read(chart, leaf)
+    finding, reason = _answer(leaf, reading)
+    missing: tuple[str, ...] = ()
+    if finding is Finding.UNKNOWN:
+        missing = reading.missing or (chart.input(leaf.input).missing,)
+    answer = Answer(leaf.input, finding, reason, reading.shown)
+    return Outcome(
+        finding=finding,
+        because=(answer,),
+        asked=(answer,),
+        missing=missing,
+        failed=reading.failed and finding is Finding.UNKNOWN,
+        unreadable=reading.unreadable and finding is Finding.UNKNOWN,
+        displaced=reading.displaced,
+        evidence=reading.evidence,
+        notes=reading.notes,
+    )
+
+
+def _answer(leaf: Leaf, reading: Reading) -> tuple[Finding, Reason]:
+    if not reading.known:
+        if reading.failed or reading.unreadable:
+            return Finding.UNKNOWN, reading.reason
+        assumed = {"met": Finding.MET, "not-met": Finding.NOT_MET}.get(leaf.unknown, Finding.UNKNOWN)
+        return assumed, reading.reason
+    if leaf.among:
+        return (Finding.MET if reading.state in leaf.among else Finding.NOT_MET), reading.reason
+    if reading.interval is None or leaf.value is None:
+        raise TypeError(f"{leaf.input}: a state is asked with `among`, a number with `op` and `value`")
+    finding = reading.interval.compared(leaf.op, leaf.value)
+    if finding is Finding.UNKNOWN:
+        return finding, Reason.of("bound-leaves-open", value=reading.shown, op=leaf.op, threshold=leaf.value)
+    if finding is Finding.NOT_MET and leaf.otherwise == "unknown":
+        return Finding.UNKNOWN, Reason.of("undefined-at", value=reading.shown, threshold=leaf.value)
+    return finding, reading.reason

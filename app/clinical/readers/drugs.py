@@ -1,0 +1,338 @@
+"""Exposure to drugs (reading 3.11): orders, administrations and statements, by code; text only raises doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from app.clinical.chart import Chart, hours_text
+from app.clinical.knowledge import Group, Leaf
+from app.clinical.reading import Evidence, Note, Reading, Reason, decimal_text
+from fhir_mappings.facts import MedicationUse
+
+LISTS = ("orders", "administrations")
+"""The active orders and the administrations: what makes a medication list complete (a statement never does)."""
+
+
+def exposure(chart: Chart, leaf: Leaf) -> Reading:
+    """Whether a drug of the group acts: given inside its look-back, ordered, or taken; systemic forms only.
+
+    `params`: group; daily_mg_above / daily_mg_up_to (fluconazole: an unreadable dose counts as above).
+    """
+    group = chart.knowledge.groups[str(leaf.params["group"])]
+    acting, doubtful = _acting(chart, group)
+    if "daily_mg_above" in leaf.params or "daily_mg_up_to" in leaf.params:
+        acting = [use for use in acting if _dose_fits(use, leaf)]
+    if acting:
+        use, how = acting[0]
+        reason = Reason.of("exposed", drug=_name(use, group), how=how, title=group.title)
+        return Reading(
+            reason, state="present", evidence=_evidence(chart, (u for u, _ in acting)), shown=_name(use, group)
+        )
+    missing = ("medications",)
+    if doubtful:
+        use = doubtful[0]
+        drug = next(iter(sorted(group.ingredients.intersection(use.possibly))), group.title)
+        reason = Reason.of("text-only-drug", drug=drug, title=group.title)
+        return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(chart, doubtful))
+    lost = _uncovered(chart, group.lookback)
+    if lost is not None:
+        return Reading(lost.reason, missing=missing, failed=lost.failed)
+    return Reading(Reason.of("none-on-record"), state="absent", shown="none")
+
+
+def medications(chart: Chart, leaf: Leaf) -> Reading:
+    """Whether the ICU medication list is known (reading 3.11)."""
+    missing = (chart.input(leaf.input).missing,)
+    window = chart.hours("medication_list_hours")
+    lost = _uncovered(chart, chart.hours("administrations_hours"))
+    if lost is not None:
+        return Reading(lost.reason, missing=missing, failed=lost.failed)
+    broken = next((g for g in chart.facts.gaps if g.concept == "medication" and g.displaces), None)
+    if broken is not None:
+        return Reading(Reason.of("refused", why=broken.why, **dict(broken.params)), missing=missing, unreadable=True)
+    unnamed = [u for u in chart.facts.medications if u.identity == "none" and _recent(chart, u, window=None)]
+    if unnamed:
+        reason = Reason.of("medication-unidentified", count=len(unnamed))
+        return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(chart, unnamed))
+    current = [u for u in chart.facts.medications if _icu(u) and _recent(chart, u, window=window)]
+    if not current:
+        return Reading(Reason.of("no-icu-list"), missing=missing)
+    by_name = sum(1 for u in chart.facts.medications if u.identity == "text" and not u.possibly)
+    reading = Reading(Reason.of("list-known", count=len(current)), state="known", shown=f"{len(current)} current")
+    return reading.with_notes(Note(Reason.of("named-by-text", count=by_name))) if by_name else reading
+
+
+def neuromuscular_block(chart: Chart, leaf: Leaf) -> Reading:
+    """An infusion, or two doses at least an hour apart, inside the window; one bolus or suxamethonium is no block."""
+    group = chart.knowledge.groups["nmba"]
+    spec = chart.input(leaf.input)
+    since = chart.since(leaf.input)
+    missing = (spec.missing,)
+    given = _given(chart, group.ingredients)
+    inside = [(use, end) for use, end in given if since is None or end >= since]
+    sustained = [(use, end) for use, end in inside if "suxamethonium" not in use.ingredients]
+    infusions = [(use, end) for use, end in sustained if use.infusion]
+    apart = timedelta(hours=float(chart.limit("nmba_doses_apart_hours")))
+    ends = sorted(end for _, end in sustained)
+    if infusions or (len(ends) > 1 and ends[-1] - ends[0] >= apart):
+        use, end = max(infusions or sustained, key=lambda pair: pair[1])
+        reason = Reason.of("given", drug=_name(use, group), age=hours_text(chart.age(end)))
+        return Reading(reason, state="yes", evidence=_evidence(chart, [use]), shown="yes")
+    lost = chart.uncovered(spec.needs, since)
+    if lost is not None:
+        return Reading(lost.reason, missing=missing, failed=lost.failed)
+    if any(not group.ingredients.isdisjoint(u.possibly) for u in chart.facts.medications):
+        return Reading(
+            Reason.of("text-only-drug", drug=group.title, title=group.title), missing=missing, unreadable=True
+        )
+    if inside:
+        return Reading(Reason.of("single-bolus"), missing=missing, evidence=_evidence(chart, [u for u, _ in inside]))
+    if _ordered(chart, group.ingredients):
+        return Reading(Reason.of("ordered-not-given"), missing=missing)
+    if given:
+        last = max(end for _, end in given)
+        limit = hours_text(spec.window or chart.age(last))
+        return Reading(Reason.of("too-long-ago", age=hours_text(chart.age(last)), limit=limit), state="no", shown="no")
+    return Reading(Reason.of("no-record"), missing=missing)
+
+
+def inhaled_or_infused(chart: Chart, leaf: Leaf) -> Reading:
+    """Inhaled nitric oxide or almitrine as a state: the newest record of giving, not giving or ppm decides."""
+    spec = chart.input(leaf.input)
+    group = chart.knowledge.groups[leaf.input]
+    since = chart.since(leaf.input)
+    missing = (spec.missing,)
+    lost = chart.uncovered(spec.needs, since)
+    if lost is not None:
+        return Reading(lost.reason, missing=missing, failed=lost.failed)
+    events: list[tuple[datetime, str, Evidence]] = []
+    for use in chart.facts.medications:
+        if use.kind != "administration" or group.ingredients.isdisjoint(use.ingredients):
+            continue
+        end = chart.exposure_end(use)
+        if end is not None:
+            events.append((end, "no" if use.state == "not-done" else "yes", _one(use, end)))
+    charted = chart.values(spec.concept) if spec.concept else []
+    events += [(m.when.earliest, "yes" if (m.value or 0) > 0 else "no", Evidence.measured(m)) for m in charted]
+    if any(not group.ingredients.isdisjoint(u.possibly) for u in chart.facts.medications):
+        return Reading(
+            Reason.of("text-only-drug", drug=group.title, title=group.title), missing=missing, unreadable=True
+        )
+    if events:
+        moment, state, evidence = max(events, key=lambda e: (e[0], e[1] == "yes"))
+        age = hours_text(chart.age(moment))
+        if since is None or moment >= since:
+            reason = Reason.of("receiving" if state == "yes" else "not-receiving", age=age)
+            return Reading(reason, state=state, evidence=(evidence,), shown=state)
+        return Reading(
+            Reason.of("state-stale", age=age, limit=hours_text(spec.window or chart.age(moment))), missing=missing
+        )
+    if _ordered(chart, group.ingredients):
+        return Reading(Reason.of("ordered-not-given"), missing=missing)
+    return Reading(Reason.of("no-record"), missing=missing)
+
+
+def chronic_steroid(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
+    """A chronic systemic corticosteroid above 10 mg prednisone equivalent a day, not for COVID-19 (trial register)."""
+    limit = chart.limit("chronic_steroid_prednisone_mg")
+    group = chart.knowledge.groups["corticosteroid"]
+    missing = ("medications",)
+    unreadable: list[MedicationUse] = []
+    for use in chart.facts.medications:
+        if not _chronic_steroid(use, group):
+            continue
+        dose = _prednisone_mg(chart, use)
+        if dose is None:
+            unreadable.append(use)
+        elif dose > limit:
+            reason = Reason.of("steroid", drug=_name(use, group), mg=decimal_text(dose.quantize(Decimal("0.1"))))
+            return Reading(reason, state="present", evidence=_evidence(chart, [use]), shown=_name(use, group))
+    if unreadable:
+        reason = Reason.of("steroid-dose-unreadable", drug=_name(unreadable[0], group))
+        return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(chart, unreadable))
+    doubt = [u for u in chart.facts.medications if not group.ingredients.isdisjoint(u.possibly) and not _icu(u)]
+    if doubt:
+        reason = Reason.of("text-only-drug", drug=group.title, title=group.title)
+        return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(chart, doubt))
+    lost = chart.uncovered(("orders", "statements"), None)
+    if lost is not None:
+        return Reading(lost.reason, missing=missing, failed=lost.failed)
+    return Reading(Reason.of("none-on-record"), state="absent", shown="none")
+
+
+def study_drug(chart: Chart, leaf: Leaf) -> Reading:
+    """Anakinra or ruxolitinib already on record: an active order, an active statement, or any dose within 180 d."""
+    names = frozenset(str(leaf.params["ingredient"]).split())
+    horizon = chart.now - chart.hours("study_drug_hours")
+    found: list[tuple[MedicationUse, datetime | None, str]] = []
+    for use in chart.facts.medications:
+        if names.isdisjoint(use.ingredients):
+            continue
+        if use.state == "given":
+            end = chart.exposure_end(use)
+            if end is None or end >= horizon:
+                found.append((use, end, "given"))
+        elif use.state in {"ordered", "taken"}:
+            found.append((use, chart.latest_possible(use.start), use.state))
+    if found:
+        use, moment, how = min(found, key=lambda f: f[1] or chart.now)
+        since = "date not stated" if moment is None else moment.astimezone(chart.zone).date().isoformat()
+        reason = Reason.of(
+            "study-drug", drug="/".join(sorted(names.intersection(use.ingredients))), how=how, since=since
+        )
+        return Reading(reason, state="present", evidence=_evidence(chart, (f[0] for f in found)), shown=how)
+    missing = ("medications",)
+    doubt = [u for u in chart.facts.medications if not names.isdisjoint(u.possibly)]
+    if doubt:
+        reason = Reason.of("text-only-drug", drug=" or ".join(sorted(names)), title="")
+        return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(chart, doubt))
+    lost = chart.uncovered(("orders", "statements"), None) or chart.uncovered(("long-acting",), horizon)
+    if lost is not None:
+        return Reading(lost.reason, missing=missing, failed=lost.failed)
+    return Reading(Reason.of("none-on-record"), state="absent", shown="none")
+
+
+def first_dose(chart: Chart, name: str) -> datetime | None:
+    """The first administration of a study drug on record."""
+    starts = [
+        started
+        for use in chart.facts.medications
+        if use.state == "given" and name in use.ingredients
+        for started in [chart.latest_possible(use.start or use.end)]
+        if started is not None
+    ]
+    return min(starts, default=None)
+
+
+def on_record_before(chart: Chart, name: str, moment: datetime) -> bool:
+    """Whether any order, statement or administration of the drug is dated before the moment."""
+    for use in chart.facts.medications:
+        if name in use.ingredients and use.state != "not-done":
+            started = use.start or use.end
+            if started is not None and started.earliest < moment:
+                return True
+    return False
+
+
+def recent(chart: Chart, names: Iterable[str], lookback: timedelta) -> list[tuple[MedicationUse, datetime | None]]:
+    """Uses of these ingredients that act, newest first, for the card's line on standard treatment."""
+    group = Group("", frozenset(names), lookback, "", "")
+    acting, _ = _acting(chart, group)
+    dated = [
+        (use, chart.exposure_end(use) if use.state == "given" else chart.latest_possible(use.start))
+        for use, _ in acting
+    ]
+    return sorted(dated, key=lambda pair: pair[1] or chart.now, reverse=True)
+
+
+def _acting(chart: Chart, group: Group) -> tuple[list[tuple[MedicationUse, str]], list[MedicationUse]]:
+    since = chart.now - group.lookback
+    acting: list[tuple[MedicationUse, str]] = []
+    doubtful: list[MedicationUse] = []
+    for use in chart.facts.medications:
+        if use.systemic is False or use.state == "not-done":
+            continue
+        known = not group.ingredients.isdisjoint(use.ingredients)
+        if not known and group.ingredients.isdisjoint(use.possibly):
+            continue
+        how = _how(chart, use, since)
+        if how == "":
+            continue
+        if known and how != "perhaps":
+            acting.append((use, how))
+        else:
+            doubtful.append(use)
+    order = {"given": 0, "taken": 1, "ordered": 2}
+    return sorted(acting, key=lambda pair: order[pair[1]]), doubtful
+
+
+def _how(chart: Chart, use: MedicationUse, since: datetime) -> str:
+    """given, taken, ordered (not yet proven given), perhaps (ended, outside hospital), or '' (no longer)."""
+    if use.state in {"ordered", "draft"}:
+        return "ordered"
+    if use.state == "taken":
+        return "taken"
+    end = chart.exposure_end(use)
+    if end is not None and end < since:
+        return ""
+    if use.state == "given":
+        return "given"
+    if use.kind == "statement":
+        return "taken"
+    return "perhaps" if use.inpatient is False else ""
+
+
+def _dose_fits(pair: tuple[MedicationUse, str], leaf: Leaf) -> bool:
+    dose = pair[0].daily_mg
+    above = leaf.params.get("daily_mg_above")
+    if above is not None:
+        return dose is None or dose > Decimal(str(above))
+    return dose is not None and dose <= Decimal(str(leaf.params["daily_mg_up_to"]))
+
+
+def _uncovered(chart: Chart, lookback: timedelta) -> Reading | None:
+    """Orders and administrations for the look-back; past the general one, the search by code reaches further."""
+    general = min(lookback, chart.hours("administrations_hours"))
+    lost = chart.uncovered(("orders",), None) or chart.uncovered(("administrations",), chart.now - general)
+    if lost is None and lookback > general:
+        lost = chart.uncovered(("long-acting",), chart.now - lookback)
+    return lost
+
+
+def _icu(use: MedicationUse) -> bool:
+    """An administration, or an order that is not from outside the hospital."""
+    return use.kind == "administration" or (use.kind == "request" and use.inpatient is True)
+
+
+def _recent(chart: Chart, use: MedicationUse, *, window: timedelta | None) -> bool:
+    if use.state in {"ordered", "taken"}:
+        return True
+    if use.state != "given":
+        return False
+    end = chart.exposure_end(use)
+    return end is None or window is None or chart.age(end) <= window
+
+
+def _given(chart: Chart, names: frozenset[str]) -> list[tuple[MedicationUse, datetime]]:
+    found = []
+    for use in chart.facts.medications:
+        if use.state == "given" and not names.isdisjoint(use.ingredients):
+            end = chart.exposure_end(use)
+            if end is not None:
+                found.append((use, end))
+    return found
+
+
+def _ordered(chart: Chart, names: frozenset[str]) -> bool:
+    return any(u.state == "ordered" and not names.isdisjoint(u.ingredients) for u in chart.facts.medications)
+
+
+def _chronic_steroid(use: MedicationUse, group: Group) -> bool:
+    if use.systemic is False or group.ingredients.isdisjoint(use.ingredients) or "covid19" in use.reasons:
+        return False
+    return use.state == "taken" or (use.state == "ordered" and (use.inpatient is False or "chronic" in use.reasons))
+
+
+def _prednisone_mg(chart: Chart, use: MedicationUse) -> Decimal | None:
+    factors = [chart.knowledge.steroid_equivalents.get(name) for name in use.ingredients]
+    known = [f for f in factors if f is not None]
+    return None if use.daily_mg is None or not known else use.daily_mg * max(known)
+
+
+def _name(use: MedicationUse, group: Group) -> str:
+    return ", ".join(sorted(group.ingredients.intersection((*use.ingredients, *use.possibly)))) or group.title
+
+
+def _one(use: MedicationUse, moment: datetime | None) -> Evidence:
+    concept = use.ingredients[0] if use.ingredients else "medication"
+    return Evidence(concept, use.reference, original=use.state, effective=moment, label=use.label)
+
+
+def _evidence(chart: Chart, uses: Iterable[MedicationUse]) -> tuple[Evidence, ...]:
+    found = []
+    for use in uses:
+        moment = chart.exposure_end(use) if use.state == "given" else chart.latest_possible(use.start)
+        found.append(_one(use, moment))
+    return tuple(found[:5])

@@ -1,0 +1,114 @@
+"""The newest usable value of a quantity inside its window, and the readings built on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+
+from app.clinical.chart import Chart, hours_text
+from app.clinical.intervals import Interval
+from app.clinical.knowledge import Leaf
+from app.clinical.reading import Evidence, Note, Reading, Reason, decimal_text
+from fhir_mappings.facts import Gap, Measurement
+
+
+def newest(chart: Chart, leaf: Leaf) -> Reading:
+    """The newest value inside the window (readings 1, 3.2, 3.3). Unknown: never measured, stale, refused, conflict."""
+    name = leaf.input
+    spec = chart.input(name)
+    since = chart.since(name)
+    lost = chart.uncovered(spec.needs, since)
+    if lost is not None:
+        return replace(lost, missing=(spec.missing,))
+    return _newest(chart, name=name, values=chart.values(spec.concept), refused=chart.refused((spec.concept,)))
+
+
+def multiple_of_limit(chart: Chart, leaf: Leaf) -> Reading:
+    """ALT or AST as multiples of the laboratory's upper limit of normal (reading 3.9); without a limit unknown."""
+    plain = newest(chart, leaf)
+    if plain.interval is None:
+        return plain
+    used = chart.values(leaf.input, since=chart.since(leaf.input))[0]
+    if used.uln is None:
+        return Reading(
+            Reason.of("no-upper-limit", value=plain.shown),
+            missing=(f"{leaf.input}_uln",),
+            evidence=plain.evidence,
+            notes=plain.notes,
+        )
+    limit = Fraction(used.uln)
+    times = f"{float(Fraction(used.value or 0) / limit):.1f}"
+    shown = f"{plain.shown} ({times} x upper limit {decimal_text(used.uln)}, {used.uln_origin})"
+    return replace(plain, interval=plain.interval.divided_by(limit), shown=shown)
+
+
+def creatinine_clearance(chart: Chart, leaf: Leaf) -> Reading:
+    """Clearance in mL/min: measured, else estimated by Cockcroft-Gault and labelled (reading 3.15); never an eGFR."""
+    name = leaf.input
+    spec = chart.input(name)
+    since = chart.since(name)
+    lost = chart.uncovered(spec.needs, since)
+    if lost is not None:
+        return replace(lost, missing=(spec.missing,))
+    reading = _newest(
+        chart, name=name, values=chart.values("crcl"), refused=chart.refused(("crcl", "creatinine", "weight"))
+    )
+    fresh = chart.values("crcl", since=since)
+    if reading.interval is not None and fresh[0].kind == "estimated":
+        return reading.with_notes(Note(Reason.of("estimated-clearance", value=reading.shown)))
+    egfr = chart.values("egfr", since=since)
+    if reading.interval is None and egfr:
+        return reading.with_notes(Note(Reason.of("egfr-is-not-clearance", value=shown(egfr[0]))))
+    return reading
+
+
+def shown(m: Measurement) -> str:
+    """A value as the card prints it: comparator, canonical number, unit."""
+    if m.value is None:
+        return m.coded
+    value = m.value.quantize(Decimal("0.1")) if m.kind in {"derived", "estimated"} else m.value
+    return f"{m.comparator}{decimal_text(value)} {m.unit}".strip()
+
+
+def _newest(chart: Chart, *, name: str, values: list[Measurement], refused: list[Gap]) -> Reading:
+    spec = chart.input(name)
+    since = chart.since(name)
+    fresh = [m for m in values if since is None or m.when.earliest >= since]
+    newer = [g for g in refused if since is None or chart.gap_time(g) >= since]
+    if fresh:
+        newer = [g for g in newer if chart.gap_time(g) >= fresh[0].when.earliest]
+    conflict = next((g for g in newer if g.why == "conflict"), None)
+    if conflict is not None:
+        return Reading(_refusal(conflict), missing=(spec.missing,), unreadable=True)
+    if not fresh:
+        if newer:
+            return Reading(_refusal(newer[0]), missing=(spec.missing,), unreadable=True)
+        return Reading(_nothing(chart, name=name, values=values), missing=(spec.missing,))
+    used = fresh[0]
+    notes = tuple(
+        Note(Reason.of("newer-refused", input=spec.title, why=g.why, **dict(g.params)), withholds=True)
+        for g in newer[:1]
+    )
+    return Reading(
+        Reason.of("value", value=shown(used), age=hours_text(chart.age(used.when.earliest))),
+        interval=Interval.of(used.value or 0, used.comparator),
+        evidence=(Evidence.measured(used),),
+        displaced=bool(newer),
+        notes=notes,
+        shown=shown(used),
+    )
+
+
+def _nothing(chart: Chart, *, name: str, values: list[Measurement]) -> Reason:
+    window = chart.input(name).window
+    if values and window is not None:
+        age = chart.age(values[0].when.earliest)
+        return Reason.of("stale", value=shown(values[0]), age=hours_text(age), limit=hours_text(window))
+    if name in chart.facts.overlay.not_measured:
+        return Reason.of("not-measured-at-site")
+    return Reason.of("never-measured")
+
+
+def _refusal(gap: Gap) -> Reason:
+    return Reason.of("refused", why=gap.why, **dict(gap.params))

@@ -1,0 +1,527 @@
+"""Collect a patient's resources for one decision: what the client sent first, the FHIR server for the rest.
+
+Every need of the plan ends as one `facts.Source`: ok, empty, partial or failed, with a reason and the instant back to
+which the answer is complete. Nothing found is only ever "empty" when somebody really looked (knowledge: cds-hooks 1f;
+reading 3.13).
+
+Reasons (`Source.why`) beside those of `gateway.errors` and `gateway.fhir.Fetched`:
+
+| why | when |
+|---|---|
+| `prefetch-null` | the client sent null, and there is no server to ask |
+| `no-fhir-server`, or what the caller named | the client did not send it, and there is no server to ask |
+| `prefetch-outcome` | the client sent a failing OperationOutcome |
+| `prefetch-unreadable` | what the client sent is no FHIR JSON |
+| `wrong-type` | resources of another type than asked for |
+| `more-pages`, `fewer-than-total`, `results-dropped`, `operation-outcome` | partial |
+| `by-reference` | asked for by code, but this server's medications are references, which such a search does not see |
+| `patient-id` | the patient's id is no FHIR id, so nothing can be asked |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+import msgspec
+
+from app import plan as asking
+from app.gateway.fhir import Deadline, Fetched, Gateway, Query
+from app.plan import Need
+from cds_hooks import prefetch as sent
+from fhir_mappings import sieve
+from fhir_mappings.errors import BadDate, Unreadable
+from fhir_mappings.facts import Source
+from fhir_mappings.mapping import Part
+from fhir_mappings.times import parse
+
+MEDICATIONS: Final = "medications"
+"""Source key of the Medication resources that orders, administrations and statements refer to."""
+
+_MEDICATION: Final = "Medication"
+_MEDICATION_USERS: Final = frozenset({"MedicationRequest", "MedicationAdministration", "MedicationStatement"})
+_ADMINISTRATIONS: Final = "administrations"
+_LONG_ACTING: Final = "long-acting"
+_IDS_PER_READ: Final = 50
+_PATIENT_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_MEDICATION_REFERENCE: Final = re.compile(r"Medication/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]+)?")
+_HAS_OFFSET: Final = re.compile(r".*T.*(?:Z|[+-]\d\d:\d\d)")
+
+
+class BundleError(ValueError):
+    """A Bundle that cannot be evaluated. The message names what to do and holds no patient data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What could be collected. `looked` is False when nothing at all could: no usable prefetch, no read that worked.
+
+    `ms` is the wall time of each source that was read, in milliseconds; `requests` counts HTTP requests.
+    """
+
+    parts: tuple[Part, ...] = field(repr=False)
+    looked: bool
+    requests: int = 0
+    ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One need as answered so far. `resources` are of the need's type, `medications` those that came along.
+
+    `read` is True for an answer of the server, `usable` when somebody looked, even if in part.
+    """
+
+    source: Source
+    resources: tuple[bytes, ...] = field(default=(), repr=False)
+    full_urls: tuple[str, ...] = field(default=(), repr=False)
+    medications: tuple[sieve.Entry, ...] = field(default=(), repr=False)
+    usable: bool = True
+    requests: int = 0
+    ms: float | None = None
+
+
+async def gather(
+    *,
+    plan: Sequence[Need],
+    prefetch: Mapping[str, bytes] | None,
+    base: str | None,
+    token: str | None,
+    gateway: Gateway,
+    patient_id: str,
+    now: datetime,
+    deadline: Deadline,
+    no_base: str = "no-fhir-server",
+) -> Gathered:
+    """Answer every need of the plan. Never raises for what a client or a server sent.
+
+    `prefetch` holds raw JSON values. `base` is a configured FHIR base or None; then `no_base` is the reason that a
+    source which the client did not send gives. `patient_id` is bare. Reads run side by side; whatever is not there
+    at the deadline counts as `timeout`, and what came until then is kept.
+    """
+    if base is not None and not _PATIENT_ID.fullmatch(patient_id):
+        base, no_base = None, "patient-id"
+    reader = None if base is None else _Reader(gateway, base=base, token=token, patient_id=patient_id, now=now)
+    values = prefetch or {}
+    tasks: dict[str, asyncio.Task[_Answer]] = {}
+    async with asyncio.TaskGroup() as group:
+        for need in plan:
+            task = _answered(need, values.get(need.key), reader, now=now, deadline=deadline, no_base=no_base)
+            tasks[need.key] = group.create_task(task)
+        if _ADMINISTRATIONS in tasks and _LONG_ACTING in tasks:
+            need = next(need for need in plan if need.key == _LONG_ACTING)
+            task = _uncoded(need, tasks[_LONG_ACTING], tasks[_ADMINISTRATIONS], reader, now=now, deadline=deadline)
+            tasks[_LONG_ACTING] = group.create_task(task)
+        users = [tasks[need.key] for need in plan if need.resource_type in _MEDICATION_USERS]
+        medications = group.create_task(_medications(users, reader, deadline=deadline, no_base=no_base))
+    answers = {key: task.result() for key, task in tasks.items()}
+    answers[MEDICATIONS] = medications.result()
+    return Gathered(
+        parts=tuple(Part(answer.source, answer.resources, answer.full_urls) for answer in answers.values()),
+        looked=any(answer.usable for key, answer in answers.items() if key != MEDICATIONS),
+        requests=sum(answer.requests for answer in answers.values()),
+        ms={key: answer.ms for key, answer in answers.items() if answer.ms is not None},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """The server to ask, for one patient."""
+
+    gateway: Gateway
+    base: str
+    token: str | None = field(repr=False)
+    patient_id: str = field(repr=False)
+    now: datetime
+
+    async def read(self, need: Need, *, deadline: Deadline) -> _Answer:
+        if need.key == asking.PATIENT:
+            query = Query(need.resource_type, id=self.patient_id)
+        else:
+            query = Query(
+                need.resource_type, params=tuple(asking.search(need, patient_id=self.patient_id, now=self.now))
+            )
+        started = time.perf_counter()
+        fetched = await self.gateway.fetch(query, base=self.base, token=self.token, deadline=deadline)
+        answer = _from_server(need, fetched, now=self.now)
+        return replace(answer, ms=(time.perf_counter() - started) * 1000)
+
+
+async def _answered(
+    need: Need, value: bytes | None, reader: _Reader | None, *, now: datetime, deadline: Deadline, no_base: str
+) -> _Answer:
+    """The prefetch value if it is complete, else the server's answer if that is better, else the value."""
+    given = _from_client(need, value, now=now, no_base=no_base)
+    if reader is None or given.source.outcome in {"ok", "empty"}:
+        return given
+    read = await reader.read(need, deadline=deadline)
+    if read.source.outcome == "failed" and given.source.outcome == "partial":
+        return replace(given, requests=read.requests, ms=read.ms)
+    return read
+
+
+def _from_client(need: Need, value: bytes | None, *, now: datetime, no_base: str) -> _Answer:
+    if value is None:
+        return _failed(need, why=no_base)
+    inner = sent.unwrap(value)
+    if inner is None:
+        return _failed(need, why="prefetch-null")
+    try:
+        page = sieve.page(inner)
+    except Unreadable:
+        return _failed(need, why="prefetch-unreadable")
+    if not page.resource_type:
+        return _failed(need, why="prefetch-null")
+    if page.resource_type == "OperationOutcome" or (page.failed and not page.entries):
+        return _failed(need, why="prefetch-outcome")
+    answer = _of_pages(need, (page,), now=now, reaches=None)
+    since = None if need.lookback is None else now - need.lookback
+    if answer.source.outcome == "partial" and since is not None and answer.source.covers(since):
+        # Cut off, but newest first and past the look-back: nothing that matters is missing.
+        return replace(answer, source=replace(answer.source, outcome="ok", why=""))
+    return answer
+
+
+def _from_server(need: Need, fetched: Fetched, *, now: datetime) -> _Answer:
+    if fetched.outcome == "failed":
+        source = Source(need.key, need.resource_type, "failed", fetched.why, None, fetched.params)
+        return _Answer(source, usable=False, requests=fetched.requests)
+    reaches = None if need.lookback is None else now - need.lookback
+    answer = _of_pages(need, fetched.pages, now=now, reaches=reaches)
+    if fetched.outcome == "partial" and answer.source.outcome != "failed":
+        source = replace(answer.source, outcome="partial", why=fetched.why, params=fetched.params)
+        answer = replace(answer, source=replace(source, reaches=_reaches(need, answer.resources, now=now)))
+    return replace(answer, requests=fetched.requests)
+
+
+def _of_pages(need: Need, pages: Sequence[sieve.Page], *, now: datetime, reaches: datetime | None) -> _Answer:
+    """The answer that these pages are. `reaches` is what a complete answer is complete back to."""
+    entries: list[sieve.Entry] = []
+    medications: list[sieve.Entry] = []
+    foreign = False
+    for page in pages:
+        for entry in page.entries:
+            if entry.resource_type == need.resource_type:
+                entries.append(entry)
+            elif entry.resource_type == _MEDICATION:
+                medications.append(entry)
+            elif entry.mode not in {"include", "outcome"} and entry.resource_type != "OperationOutcome":
+                foreign = True
+    if foreign and not entries:
+        return _failed(need, why="wrong-type")
+    resources = tuple(entry.raw for entry in entries)
+    why = "wrong-type" if foreign else _incomplete(pages, matches=len(resources))
+    outcome: Literal["ok", "empty", "partial"] = "partial" if why else "ok" if resources else "empty"
+    if why:
+        reaches = _reaches(need, resources, now=now)
+    source = Source(need.key, need.resource_type, outcome, why, reaches)
+    return _Answer(source, resources, _full_urls(entries), tuple(medications))
+
+
+def _full_urls(entries: Iterable[sieve.Entry]) -> tuple[str, ...]:
+    return tuple(entry.full_url for entry in entries)
+
+
+def _incomplete(pages: Sequence[sieve.Page], *, matches: int) -> str:
+    """Why these pages are not everything, or ''."""
+    first, last = pages[0], pages[-1]
+    if any(page.failed for page in pages):
+        return "operation-outcome"
+    if any(page.results_dropped for page in pages):
+        return "results-dropped"
+    if last.next is not None:
+        return "more-pages"
+    if first.total is not None and first.total > matches:
+        return "fewer-than-total"
+    return ""
+
+
+def _failed(need: Need, *, why: str) -> _Answer:
+    return _Answer(Source(need.key, need.resource_type, "failed", why), usable=False)
+
+
+# --- how far back a cut-off answer is complete ------------------------------------------------------------
+
+
+class _Period(msgspec.Struct, gc=False):
+    start: str | None = None
+    end: str | None = None
+
+
+class _Dated(msgspec.Struct, rename="camel", gc=False):
+    """The dates that the plan sorts by."""
+
+    effective_date_time: str | None = None
+    effective_instant: str | None = None
+    effective_period: _Period | None = None
+    authored_on: str | None = None
+    performed_date_time: str | None = None
+    performed_period: _Period | None = None
+    occurrence_date_time: str | None = None
+
+
+_DATED: Final = msgspec.json.Decoder(_Dated)
+
+
+def _reaches(need: Need, resources: Sequence[bytes], *, now: datetime) -> datetime:
+    """The time of the oldest entry if we asked for newest first and that is how they came, else now.
+
+    One entry alone shows no order.
+    """
+    if not need.sort or len(resources) < 2:
+        return now
+    previous: datetime | None = None
+    for raw in resources:
+        moment = _moment(raw)
+        if moment is None or (previous is not None and moment > previous):
+            return now
+        previous = moment
+    return now if previous is None else min(previous, now)
+
+
+def _moment(raw: bytes) -> datetime | None:
+    """The instant a resource is sorted by; None when it has none that is exact, whatever the zone."""
+    try:
+        dated = _DATED.decode(raw)
+    except msgspec.DecodeError:
+        return None
+    period = dated.effective_period or dated.performed_period or _Period()
+    single = dated.effective_date_time or dated.effective_instant or dated.authored_on
+    text = single or dated.performed_date_time or dated.occurrence_date_time or period.end
+    if text is None or not _HAS_OFFSET.fullmatch(text):
+        return None
+    try:
+        return parse(text, zone=UTC).earliest
+    except BadDate:
+        return None
+
+
+# --- medications that are references ----------------------------------------------------------------------
+
+
+class _Reference(msgspec.Struct, gc=False):
+    reference: str | None = None
+
+
+class _Use(msgspec.Struct, rename="camel", gc=False):
+    medication_reference: _Reference | None = None
+
+
+_USE: Final = msgspec.json.Decoder(_Use)
+
+
+def _referred(raw: bytes) -> str | None:
+    """What a medication use refers to, as written: `Medication/x`, `#contained`, an address; None if nothing."""
+    if b'"medicationReference"' not in raw:
+        return None
+    try:
+        use = _USE.decode(raw)
+    except msgspec.DecodeError:
+        return None
+    return use.medication_reference.reference if use.medication_reference else None
+
+
+async def _uncoded(
+    need: Need,
+    coded: asyncio.Task[_Answer],
+    administrations: asyncio.Task[_Answer],
+    reader: _Reader | None,
+    *,
+    now: datetime,
+    deadline: Deadline,
+) -> _Answer:
+    """The long-acting drugs; among all administrations where this server refers to Medication resources.
+
+    FHIR's `code` parameter looks at inline concepts only: a complete answer to it says nothing about the others.
+    """
+    answer, all_recent = await coded, await administrations
+    if answer.source.outcome == "failed" or not any(map(_referred, all_recent.resources)):
+        return answer
+    if reader is not None:
+        whole = await reader.read(asking.without_codes(need), deadline=deadline)
+        if whole.source.outcome != "failed":
+            return replace(whole, requests=answer.requests + whole.requests)
+        answer = replace(answer, requests=answer.requests + whole.requests)
+    return replace(answer, source=replace(answer.source, outcome="partial", why="by-reference", reaches=now))
+
+
+async def _medications(
+    users: Iterable[asyncio.Task[_Answer]], reader: _Reader | None, *, deadline: Deadline, no_base: str
+) -> _Answer:
+    """The Medication resources that came along, and those that were only referred to."""
+    answers = [await task for task in users]
+    found = [entry for answer in answers for entry in answer.medications]
+    wanted: dict[str, None] = {}
+    for answer in answers:
+        for raw in answer.resources:
+            # An address elsewhere is another server's medication, which may bear the same id.
+            written = (_referred(raw) or "").removeprefix(f"{reader.base}/" if reader else "")
+            match = _MEDICATION_REFERENCE.fullmatch(written)
+            if match:
+                wanted[match.group(1)] = None
+    missing = sorted(wanted.keys() - {entry.id for entry in found})
+    if not missing:
+        return _found(Source(MEDICATIONS, _MEDICATION, "ok" if found else "empty"), found)
+    if reader is None:
+        return _found(Source(MEDICATIONS, _MEDICATION, "partial" if found else "failed", no_base), found)
+    started = time.perf_counter()
+    chunks = [missing[start : start + _IDS_PER_READ] for start in range(0, len(missing), _IDS_PER_READ)]
+    fetched = await asyncio.gather(*(_read_medications(chunk, reader, deadline=deadline) for chunk in chunks))
+    pages = [page for chunk in fetched for page in chunk.pages]
+    found += [entry for page in pages for entry in page.entries if entry.resource_type == _MEDICATION]
+    trouble = next((chunk for chunk in fetched if chunk.outcome in {"failed", "partial"}), None)
+    if trouble is not None:
+        outcome: Literal["ok", "partial", "failed"] = "partial" if found else "failed"
+        source = Source(MEDICATIONS, _MEDICATION, outcome, trouble.why, None, trouble.params)
+    elif set(missing) <= {entry.id for entry in found}:
+        source = Source(MEDICATIONS, _MEDICATION, "ok")
+    else:
+        source = Source(MEDICATIONS, _MEDICATION, "partial", "not-found")
+    ms = (time.perf_counter() - started) * 1000
+    return replace(_found(source, found), requests=sum(chunk.requests for chunk in fetched), ms=ms)
+
+
+def _found(source: Source, entries: Sequence[sieve.Entry]) -> _Answer:
+    return _Answer(source, tuple(entry.raw for entry in entries), _full_urls(entries))
+
+
+async def _read_medications(ids: Sequence[str], reader: _Reader, *, deadline: Deadline) -> Fetched:
+    query = Query(_MEDICATION, params=(("_id", ",".join(ids)), ("_count", str(len(ids)))))
+    return await reader.gateway.fetch(query, base=reader.base, token=reader.token, deadline=deadline)
+
+
+# --- a Bundle from a file ---------------------------------------------------------------------------------
+
+
+class _Holder(msgspec.Struct, gc=False):
+    """`subject` or `patient`; raw, because a wrong type here is the mapping's to report."""
+
+    subject: msgspec.Raw = msgspec.Raw(b"null")
+    patient: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_HOLDER: Final = msgspec.json.Decoder(_Holder)
+_REFERENCE: Final = msgspec.json.Decoder(_Reference | None)
+
+
+def from_bundle(raw: bytes, *, plan: Sequence[Need], now: datetime, patient_id: str | None = None) -> tuple[Part, ...]:
+    """The parts that a Bundle of any type and order holds; what is there is complete (reading 3.13).
+
+    With `patient_id`, resources that belong to another Patient of the same Bundle are left out. Each resource goes to
+    the first need of its type, and every need of that type has it as its source. Raises BundleError.
+    """
+    pages, entries = _opened(raw)
+    if patient_id is not None:
+        names = _names(entries)
+        others = set(names.values()) - {patient_id}
+        entries = [entry for entry in entries if _owner(entry, names) not in others]
+    held: dict[str, list[sieve.Entry]] = {}
+    for entry in entries:
+        held.setdefault(entry.resource_type, []).append(entry)
+    fails = any(page.failed for page in pages)
+    cut = next((why for page in pages if (why := _cut(page))), "")
+    parts: list[Part] = []
+    placed: set[str] = set()
+    for need in plan:
+        mine = held.get(need.resource_type, [])
+        if fails and not mine:
+            source = Source(need.key, need.resource_type, "failed", "operation-outcome")
+        elif cut:
+            source = Source(need.key, need.resource_type, "partial", cut, now)
+        else:
+            source = Source(need.key, need.resource_type, "ok" if mine else "empty")
+        shown = [] if need.resource_type in placed else mine
+        placed.add(need.resource_type)
+        parts.append(Part(source, tuple(entry.raw for entry in shown), _full_urls(shown)))
+    answer = _found(
+        Source(MEDICATIONS, _MEDICATION, "ok" if _MEDICATION in held else "empty"), held.get(_MEDICATION, [])
+    )
+    return (*parts, Part(answer.source, answer.resources, answer.full_urls))
+
+
+def subject_of(raw: bytes, *, chosen: str | None = None) -> str:
+    """The bare id of the patient to evaluate: the Bundle's Patient, or the one subject its entries share (reading 6).
+
+    `chosen` picks one of several; `Patient/x` and `x` are the same. Raises BundleError.
+    """
+    _, entries = _opened(raw)
+    names = _names(entries)
+    patients = dict.fromkeys(names.values())
+    subjects = patients or dict.fromkeys(owner for entry in entries if (owner := _owner(entry, names)))
+    if chosen is not None:
+        wanted = chosen.removeprefix("Patient/")
+        if wanted not in subjects:
+            raise BundleError("the Bundle has no patient with the id that --patient names")
+        return wanted
+    if len(subjects) == 1:
+        return next(iter(subjects))
+    if not subjects:
+        raise BundleError("the Bundle has no Patient and no resource with a subject")
+    if patients:
+        raise BundleError(f"the Bundle has {len(patients)} Patients: name one with --patient ID")
+    raise BundleError(f"the Bundle has no Patient, and its resources have {len(subjects)} different subjects")
+
+
+def _cut(page: sieve.Page) -> str:
+    """Why a page of the file is not everything. A failing outcome beside entries is no cut (reading 3.13)."""
+    if page.results_dropped:
+        return "results-dropped"
+    if page.next is not None:
+        return "more-pages"
+    if page.total is not None and page.total > page.matches:
+        return "fewer-than-total"
+    return ""
+
+
+def _opened(raw: bytes) -> tuple[list[sieve.Page], list[sieve.Entry]]:
+    """The Bundle with the Bundles inside it (answers of a batch), and all their resources."""
+    pages: list[sieve.Page] = []
+    entries: list[sieve.Entry] = []
+    waiting = [raw]
+    while waiting:
+        try:
+            page = sieve.page(waiting.pop())
+        except Unreadable:
+            raise BundleError("not the JSON of a FHIR Bundle") from None
+        if not pages and page.resource_type != "Bundle":
+            raise BundleError("not a FHIR Bundle: give a collection, searchset or transaction Bundle")
+        pages.append(page)
+        waiting += [entry.raw for entry in page.entries if entry.resource_type == "Bundle"]
+        entries += [entry for entry in page.entries if entry.resource_type != "Bundle"]
+    return pages, entries
+
+
+def _names(entries: Iterable[sieve.Entry]) -> dict[str, str]:
+    """The ids of the Patients by what entries may call them: `Patient/x` and their `fullUrl`."""
+    names: dict[str, str] = {}
+    for entry in entries:
+        if entry.resource_type == "Patient":
+            # A transaction may leave the id to the server; its entries then refer to each other by `urn:uuid:`.
+            name = entry.id or entry.full_url.rpartition("/")[2].rpartition(":")[2]
+            names[f"Patient/{name}"] = name
+            if entry.full_url:
+                names[entry.full_url] = name
+    return names
+
+
+def _owner(entry: sieve.Entry, names: Mapping[str, str]) -> str:
+    """The bare id of the patient an entry belongs to, '' where it does not say so by reference."""
+    if entry.resource_type == "Patient":
+        return names.get(entry.full_url) or entry.id
+    try:
+        holder = _HOLDER.decode(entry.raw)
+        held = holder.patient if bytes(holder.subject) == b"null" else holder.subject
+        reference = (_REFERENCE.decode(held) or _Reference()).reference or ""
+    except msgspec.DecodeError:
+        return ""
+    if reference in names:
+        return names[reference]
+    head, _, name = reference.partition("/_history/")[0].rpartition("/")
+    if head == "Patient" or head.endswith("/Patient"):
+        return name
+    return reference.removeprefix("urn:uuid:") if reference.startswith("urn:uuid:") else ""

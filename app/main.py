@@ -1,0 +1,98 @@
+"""The application: `create_app` wires what it is given, and makes the rest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app import knowledge
+from app.api.routes import refusal, router
+from app.gateway.fhir import Gateway
+from app.service import HookService
+from app.settings import LOCAL_ORIGINS, Settings
+from app.store.decisions import Store
+
+MAX_HEADER_BYTES = 32 * 1024
+
+
+def create_app(
+    settings: Settings,
+    *,
+    gateway: Gateway | None = None,
+    store: Store | None = None,
+    clock: Callable[[], datetime] | None = None,
+) -> FastAPI:
+    """The service. Raises KnowledgeError, SettingsError or BadDatabase when it must not start."""
+    bedside = knowledge.load()
+    service = HookService(
+        settings,
+        bedside=bedside,
+        gateway=gateway or Gateway(),
+        store=store or Store(settings.db),
+        clock=clock or (lambda: datetime.now(UTC)),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.store, service.gateway:
+            await service.store.keep_knowledge(
+                bedside.library.knowledge.hash, msgspec.json.encode(dict(bedside.library.files))
+            )
+            yield
+
+    app = FastAPI(
+        title="rescue-cds",
+        version=bedside.version,
+        summary="CDS Hooks service for the anakinra + ruxolitinib rescue protocol (investigational, unproven)",
+        description="CDS Hooks 2.0.1 over FHIR R4. Not a medical device; for evaluation under local governance.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(router(service))
+    app.add_exception_handler(HTTPException, _http_refusal)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_origin_regex=LOCAL_ORIGINS if settings.profile == "dev" else None,
+        allow_methods=["GET", "HEAD", "POST"],
+        allow_headers=["authorization", "content-type"],
+    )
+    app.add_middleware(HeaderLimit)
+    app.state.service = service
+    return app
+
+
+class HeaderLimit:
+    """Refuses requests whose headers are larger than 32 KiB with 431."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: list[tuple[bytes, bytes]] = scope.get("headers", [])
+        if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+            await refusal(431, "too-long", "the headers are larger than this service accepts")(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+async def _http_refusal(_: Request, error: Any) -> Response:
+    """Unknown paths and methods in the one error shape."""
+    known = {404: ("not-found", "no such resource"), 405: ("not-supported", "this method is not supported here")}
+    code, message = known.get(error.status_code, ("processing", "the request was refused"))
+    answer = refusal(error.status_code, code, message)
+    answer.headers.update(error.headers or {})
+    return answer

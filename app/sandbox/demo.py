@@ -1,0 +1,82 @@
+"""`rescue-cds demo`: the service, the FHIR sandbox and the page, over real HTTP on two loopback ports."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from app.main import create_app
+from app.observe import logs
+from app.sandbox import patients
+from app.sandbox.fhir import create_fhir
+from app.sandbox.site import create_site
+from app.settings import SettingsError, dev
+
+HOST = "127.0.0.1"
+
+
+def run(*, port: int, fhir_url: str | None) -> int:
+    """Serve until interrupted. Raises SettingsError when a port is taken."""
+    logs.configure(level=logging.WARNING)
+    for wanted in (port, port + 1):
+        _require_free(wanted)
+    with tempfile.TemporaryDirectory(prefix="rescue-cds-demo-") as folder:
+        asyncio.run(_serve(port=port, fhir_url=fhir_url, folder=Path(folder)))
+    return 0
+
+
+def _clock() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _serve(*, port: int, fhir_url: str | None, folder: Path) -> None:
+    page, cds = f"http://{HOST}:{port}", f"http://{HOST}:{port + 1}"
+    base = (fhir_url or f"{page}/fhir").rstrip("/")
+    fhir = None
+    if fhir_url is None:
+        fhir = create_fhir(patients.bundle, base_url=base, clock=_clock, faults=patients.faults())
+    site = create_site(fhir_app=fhir, fhir_url=base, cds_url=cds, stories=patients.STORIES)
+    settings = dev(port=port + 1, fhir_urls=[base], db=f"sqlite+aiosqlite:///{folder}/decisions.db")
+    servers = [_server(site, port), _server(create_app(settings), port + 1)]
+    sys.stderr.write(_greeting(page=page, cds=cds, base=base, embedded=fhir_url is None))
+    await asyncio.gather(*(_until_stopped(server, servers) for server in servers))
+
+
+async def _until_stopped(server: uvicorn.Server, servers: list[uvicorn.Server]) -> None:
+    """Ctrl-C reaches one server; when one ends, all end."""
+    try:
+        await server.serve()
+    finally:
+        for other in servers:
+            other.should_exit = True
+
+
+def _server(app: ASGIApp, port: int) -> uvicorn.Server:
+    config = uvicorn.Config(app, host=HOST, port=port, access_log=False, log_config=None, server_header=False)
+    return uvicorn.Server(config)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise SettingsError(f"--port: port {port} is taken: name another, for example --port {port + 10}") from None
+
+
+def _greeting(*, page: str, cds: str, base: str, embedded: bool) -> str:
+    server = "embedded FHIR R4 sandbox, synthetic patients" if embedded else "your FHIR server"
+    return (
+        f"\n  rescue-cds demo\n\n  open          {page}/\n"
+        f"  CDS service   {cds}/cds-services\n  FHIR          {base}  ({server})\n\n"
+        "  Synthetic patients. Investigational, unproven regimen. Not a medical device. Ctrl-C ends it.\n"
+    )

@@ -1,0 +1,233 @@
+"""The one use case, top to bottom: read the call, gather, map, assess, make cards, record, answer.
+
+Nothing is answered that is not on the disk first. Every answer says in its decision extension what it is, so that an
+empty list is never ambiguous (reading 7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+
+from app import cards, drafts, report
+from app.cards import Draft
+from app.clinical.assessment import Assessment, assess
+from app.gateway.fhir import Deadline, Gateway
+from app.gather import Gathered, gather
+from app.knowledge import PATIENT_VIEW, Bedside
+from app.settings import Caller, Settings
+from app.store.decisions import Decision, Store
+from cds_hooks import request as calls
+from cds_hooks.discovery import Service as ServiceDescription
+from cds_hooks.errors import PreconditionFailed, operation_outcome
+from cds_hooks.request import HookRequest
+from cds_hooks.response import Card, Response, encode
+from fhir_mappings import mapping
+from fhir_mappings.context import Context
+from fhir_mappings.facts import Facts, Source
+
+EXTENSION = "org.rescue-cds.decision"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back: status and JSON bytes."""
+
+    status: int
+    body: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Course:
+    """One request on its way; filled as it goes."""
+
+    id: UUID
+    started: float
+    now: datetime
+    caller: Caller
+    request: HookRequest
+    outcome: str = ""
+    cards: tuple[Card, ...] = ()
+    gaps: list[dict[str, str]] = field(default_factory=list)
+    facts: Facts | None = None
+    assessment: Assessment | None = None
+    timing: dict[str, Any] = field(default_factory=dict)
+
+
+class HookService:
+    """Answers hook calls. Holds no patient data between requests."""
+
+    def __init__(
+        self, settings: Settings, *, bedside: Bedside, gateway: Gateway, store: Store, clock: Callable[[], datetime]
+    ) -> None:
+        self.settings = settings
+        self.bedside = bedside
+        self.gateway = gateway
+        self.store = store
+        self.clock = clock
+        self._plans = {tenant.name: bedside.plan_for(tenant.overlay) for tenant in settings.tenants}
+
+    @property
+    def descriptions(self) -> tuple[ServiceDescription, ...]:
+        """What discovery publishes."""
+        return self.bedside.services
+
+    async def patient_view(self, body: bytes, *, caller: Caller) -> Answer:
+        """The answer to a patient-view call.
+
+        Raises the CdsHooksError tree for a call that cannot be read, NotRecorded when the decision cannot be kept.
+        """
+        request = calls.parse(body, hook="patient-view")
+        course = _Course(uuid4(), time.perf_counter(), self.clock(), caller, request)
+        status = 200
+        if request.user_is_patient:
+            course.outcome = "patient-user"
+        else:
+            status = await self._evaluate(course)
+        answer = self._answer(course, status=status)
+        course.timing["total_ms"] = round((time.perf_counter() - course.started) * 1000, 1)
+        await self.store.record(self._decision(course, answer))
+        return answer
+
+    async def _evaluate(self, course: _Course) -> int:
+        gathered = await self._gather(course)
+        if not gathered.looked:
+            return self._not_evaluated(course, gathered)
+        tenant = course.caller.tenant
+        context = Context(now=course.now, zone=tenant.zone, overlay=tenant.overlay)
+        facts = mapping.to_facts(gathered.parts, patient_id=course.request.context.patient_id, context=context)
+        course.facts = facts
+        if facts.identity_mismatch:
+            course.outcome = "identity-mismatch"
+            course.gaps = [{"source": "patient", "why": self.bedside.words.why("other-patient", {})}]
+            course.cards = (cards.notice("identity", words=self.bedside.words, decision=course.id),)
+            return 200
+        knowledge = self.bedside.library.knowledge
+        found = assess(facts, knowledge=knowledge, now=course.now, suggest_on=self.settings.suggest_on)
+        course.assessment = found
+        course.gaps = report.gaps(found, words=self.bedside.plain)
+        offered = self._drafts(course) if found.suggest else ()
+        course.cards = cards.build(found, words=self.bedside.words, decision=course.id, drafts=offered)
+        course.outcome = _outcome(found, course.cards)
+        return 200
+
+    async def _gather(self, course: _Course) -> Gathered:
+        request, tenant = course.request, course.caller.tenant
+        base, token, no_base = None, None, "no-fhir-server"
+        if request.fhir_server is not None:
+            base = tenant.base_of(request.fhir_server)
+            no_base = "unknown-fhir-server"
+        if base is not None and request.fhir_authorization is not None:
+            token = request.fhir_authorization.access_token.reveal()
+        absent = tenant.overlay.absent_source
+        plan = self._plans[tenant.name]
+        gathered = await gather(
+            plan=[need for need in plan if need.resource_type not in absent],
+            prefetch=request.prefetch,
+            base=base,
+            token=token,
+            gateway=self.gateway,
+            patient_id=request.context.patient_id,
+            now=course.now,
+            deadline=Deadline(self.settings.deadline_seconds),
+            no_base=no_base,
+        )
+        gone = [Source(n.key, n.resource_type, "failed", "absent-at-site") for n in plan if n.resource_type in absent]
+        gathered = replace(gathered, parts=(*gathered.parts, *(mapping.Part(source) for source in gone)))
+        course.timing["requests"] = gathered.requests
+        course.timing["sources_ms"] = {key: round(ms, 1) for key, ms in gathered.ms.items()}
+        return gathered
+
+    def _drafts(self, course: _Course) -> Sequence[Draft]:
+        return drafts.fill(
+            self.bedside.templates,
+            patient_id=course.request.context.patient_id,
+            encounter_id=course.request.context.encounter_id,
+            now=course.now,
+            zone=course.caller.tenant.zone,
+        )
+
+    def _not_evaluated(self, course: _Course, gathered: Gathered) -> int:
+        words = self.bedside.plain
+        course.outcome = "not-evaluated"
+        course.gaps = [{"source": p.source.key, "why": words.source(p.source)} for p in gathered.parts]
+        if "not-evaluated-as-card" not in course.caller.modes:
+            return 412
+        course.cards = (cards.notice("not_evaluated", words=self.bedside.words, decision=course.id),)
+        return 200
+
+    def _answer(self, course: _Course, *, status: int) -> Answer:
+        if status == 412:
+            refusal = PreconditionFailed(
+                "no data could be looked at: no usable prefetch was sent and no configured FHIR server could be read"
+            )
+            return Answer(412, msgspec.json.encode(operation_outcome(refusal.code, refusal.message, str(course.id))))
+        decision: dict[str, Any] = {"id": str(course.id), "outcome": course.outcome}
+        if course.gaps:
+            decision["gaps"] = [{"source": g["source"], "why": g["why"]} for g in course.gaps]
+        return Answer(200, encode(Response(cards=course.cards, extension={EXTENSION: decision})))
+
+    def _decision(self, course: _Course, answer: Answer) -> Decision:
+        found = course.assessment
+        knowledge = self.bedside.library.knowledge
+        return Decision(
+            id=str(course.id),
+            created_at=course.now,
+            client=course.caller.client,
+            tenant=course.caller.tenant.name,
+            service=PATIENT_VIEW,
+            hook=course.request.hook,
+            hook_instance=_instance(course.request.hook_instance),
+            request_digest=calls.digest(course.request),
+            knowledge_hash=knowledge.hash,
+            outcome=course.outcome,
+            status=answer.status,
+            answer=answer.body,
+            patient=course.request.context.patient_id,
+            facts=None if course.facts is None else msgspec.json.encode(course.facts),
+            versions={"service": self.bedside.version, "knowledge": knowledge.version},
+            verdicts={} if found is None else _verdicts(found),
+            evidence=[] if found is None else _evidence(found),
+            gaps=course.gaps,
+            timing=course.timing,
+        )
+
+
+def _outcome(found: Assessment, shown: tuple[Card, ...]) -> str:
+    """The first that applies of reading 7: a card is a card, else the row says which silence it is."""
+    if found.row.card == "course":
+        return "follow-up"
+    return "card" if shown else found.row.outcome
+
+
+def _instance(value: str) -> str:
+    """A hookInstance is meant to be an opaque id; one that is not a short token is kept as its digest only."""
+    if len(value) <= 64 and all(c.isalnum() or c in "-_.:" for c in value):
+        return value
+    return "sha256:" + hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()
+
+
+def _verdicts(found: Assessment) -> dict[str, Any]:
+    verdicts: dict[str, Any] = {
+        p.protocol.id: {
+            "verdict": p.verdict.value,
+            "scope": p.scope,
+            "criteria": {c.id: c.finding.value for c in p.criteria},
+        }
+        for p in found.protocols
+    }
+    safety: Mapping[str, str] = {s.rule.id: s.finding.presence for s in found.safety}
+    return verdicts | {"safety": safety, "row": found.row.id, "suggested": found.suggest}
+
+
+def _evidence(found: Assessment) -> list[dict[str, str]]:
+    outcomes = [c.outcome for p in found.protocols for c in p.criteria] + [s.outcome for s in found.safety]
+    entries = dict.fromkeys(e for outcome in outcomes for e in outcome.evidence)
+    return report.evidence(entries, now=found.now)

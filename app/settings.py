@@ -1,0 +1,364 @@
+"""What an operator decides: one TOML file, or the flags of the dev profile.
+
+Everything is checked at start, and a wrong value stops the start with the file, the key and the remedy: a service
+that guesses what its operator meant guesses about patients.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from app.gateway import address
+from fhir_mappings.coding import Coding, key
+from fhir_mappings.facts import Overlay
+
+SuggestOn = Literal["pilot-simple", "pilot-full"]
+NotEvaluatedAs = Literal["412", "card"]
+
+LOCAL_ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
+"""Browser origins of the dev profile, as a regular expression: pages of this machine on any port (reading 7)."""
+
+ANONYMOUS: Final = "anonymous"
+DEFAULT_DB: Final = "sqlite+aiosqlite:///rescue-cds.db"
+
+
+class SettingsError(ValueError):
+    """Names the file, the key and the remedy. Never holds a value, which may be a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One hospital: its FHIR bases (normalised, no last slash), its time zone, what it says about its own data."""
+
+    name: str
+    bases: tuple[str, ...]
+    zone: ZoneInfo
+    overlay: Overlay = field(default_factory=Overlay, repr=False)
+
+    def base_of(self, url: str) -> str | None:
+        """The configured base that a sent `fhirServer` means, or None: then nothing may be connected to."""
+        return address.find(url, self.bases)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One CDS client: the tenants it may speak for and the service ids it may call (empty: all)."""
+
+    id: str
+    tenants: tuple[str, ...]
+    allowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `modes` are switches of the client's record, for example `not-evaluated-as-card`."""
+
+    client: str
+    tenant: Tenant
+    modes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """What a request body may be (reading 7): bytes, depth of nesting, characters of a number, seconds to arrive."""
+
+    bytes: int = 32 * 1024 * 1024
+    depth: int = 64
+    number: int = 64
+    seconds: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of it, checked. `cors_origins` are exact origins; the dev profile adds those of `LOCAL_ORIGINS`."""
+
+    profile: Literal["dev", "file"]
+    tenants: tuple[Tenant, ...]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    clients: tuple[Client, ...] = ()
+    allow_unauthenticated: bool = False
+    deadline_seconds: float = 1.4
+    body: BodyLimits = field(default_factory=BodyLimits)
+    db: str = field(default=DEFAULT_DB, repr=False)
+    suggest_on: SuggestOn = "pilot-simple"
+    not_evaluated_as: NotEvaluatedAs = "412"
+    cors_origins: tuple[str, ...] = ()
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Every configured FHIR base."""
+        return tuple(base for tenant in self.tenants for base in tenant.bases)
+
+    def base_of(self, url: str) -> str | None:
+        """The configured base, of any tenant, that a sent address means, or None."""
+        return address.find(url, self.bases)
+
+    @property
+    def anonymous(self) -> Caller:
+        """The caller of a request that nobody has authenticated: there is one tenant then."""
+        modes = frozenset({"not-evaluated-as-card"} if self.not_evaluated_as == "card" else ())
+        return Caller(ANONYMOUS, self.tenants[0], modes)
+
+
+def dev(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    fhir_urls: Sequence[str] = (),
+    timezone: str = "UTC",
+    db: str = DEFAULT_DB,
+) -> Settings:
+    """The profile without a file: open to any client, so on this machine only. Raises SettingsError."""
+    if not address.is_loopback(host):
+        raise SettingsError(
+            "--host: without --config the service answers anybody, so it binds to 127.0.0.1, ::1 or localhost only; "
+            "write a config file to bind elsewhere"
+        )
+    bases = tuple(dict.fromkeys(_base(url, where="--fhir-url", allow_http=True) for url in fhir_urls))
+    tenant = Tenant("dev", bases, _zone(timezone, where="--timezone"))
+    return Settings("dev", (tenant,), host=host, port=port, allow_unauthenticated=True, db=db)
+
+
+# --- the file ---------------------------------------------------------------------------------------------
+
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class _Service(_Model):
+    host: _Name = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    allow_unauthenticated: bool = False
+    deadline_seconds: Decimal | int = Field(default=Decimal("1.4"), gt=0, le=30)
+    suggest_on: SuggestOn = "pilot-simple"
+    not_evaluated_as: NotEvaluatedAs = "412"
+    cors_origins: list[_Name] = []
+
+
+class _Body(_Model):
+    max_mib: int = Field(default=32, ge=1, le=256)
+    max_depth: int = Field(default=64, ge=8, le=512)
+    max_number: int = Field(default=64, ge=16, le=1024)
+    max_seconds: int = Field(default=20, ge=1, le=300)
+
+
+class _Store(_Model):
+    url: _Name = DEFAULT_DB
+
+
+class _Tenant(_Model):
+    name: _Name
+    zone: _Name
+    fhir_bases: list[_Name] = []
+    allow_http: bool = False
+    overlay: _Name | None = None
+
+
+class _Client(_Model):
+    id: _Name
+    tenants: list[_Name] = Field(min_length=1)
+    allowed: list[_Name] = []
+
+
+class _File(_Model):
+    service: _Service = _Service()
+    body: _Body = _Body()
+    store: _Store = _Store()
+    tenants: list[_Tenant] = Field(min_length=1)
+    clients: list[_Client] = []
+
+
+class _SiteCode(_Model):
+    concept: _Name
+    kind: str = ""
+
+
+class _Overlay(_Model):
+    signed_by: _Name
+    signed_on: date
+    codes: dict[str, _SiteCode] = {}
+    unit_when_absent: dict[str, _Name] = {}
+    percent_means_fraction: list[_Name] = []
+    static: list[_Name] = []
+    arterial: list[_Name] = []
+    generic_ecmo: Literal["veno-venous"] | None = None
+    local_uln: dict[str, Decimal | int] = {}
+    not_measured: list[_Name] = []
+    absent_source: list[_Name] = []
+    products: dict[str, list[_Name]] = {}
+    irrelevant_products: list[_Name] = []
+    conditions: dict[str, list[_Name]] = {}
+
+
+def load(path: Path) -> Settings:
+    """The settings of a file. Paths in it are relative to it. Raises SettingsError."""
+    read = _validated(_File, _toml(path), path=path)
+    service = read.service
+    tenants = tuple(_tenant(tenant, number, path=path) for number, tenant in enumerate(read.tenants))
+    names = [tenant.name for tenant in tenants]
+    _unique(names, key="tenants.name", path=path, remedy="give every tenant a name of its own")
+    _unique(
+        [base for tenant in tenants for base in tenant.bases],
+        key="tenants.fhir_bases",
+        path=path,
+        remedy="a FHIR base belongs to one tenant, once",
+    )
+    for number, client in enumerate(read.clients):
+        if not set(client.tenants) <= set(names):
+            raise SettingsError(f"{path}: clients[{number}].tenants: names a tenant that is not in [[tenants]]")
+    _unique([client.id for client in read.clients], key="clients.id", path=path, remedy="list a client once")
+    if not service.allow_unauthenticated:
+        raise SettingsError(
+            f"{path}: service.allow_unauthenticated: client tokens are not checked yet, so anybody who reaches the "
+            "service is answered: set it to true if only the EHR can reach it"
+        )
+    if len(tenants) > 1:
+        raise SettingsError(
+            f"{path}: tenants: callers that nobody authenticates cannot be told apart: configure one tenant"
+        )
+    return Settings(
+        "file",
+        tenants,
+        host=service.host,
+        port=service.port,
+        clients=tuple(Client(c.id, tuple(c.tenants), tuple(c.allowed)) for c in read.clients),
+        allow_unauthenticated=service.allow_unauthenticated,
+        deadline_seconds=float(service.deadline_seconds),
+        body=BodyLimits(
+            read.body.max_mib * 1024 * 1024, read.body.max_depth, read.body.max_number, float(read.body.max_seconds)
+        ),
+        db=read.store.url,
+        suggest_on=service.suggest_on,
+        not_evaluated_as=service.not_evaluated_as,
+        cors_origins=tuple(
+            _origin(origin, where=f"{path}: service.cors_origins[{number}]")
+            for number, origin in enumerate(service.cors_origins)
+        ),
+    )
+
+
+def load_overlay(path: Path) -> Overlay:
+    """A site's overlay file; codes may be written with the short or the full name of their system.
+
+    Raises SettingsError, also when nobody has signed it.
+    """
+    read = _validated(_Overlay, _toml(path), path=path)
+
+    def named(code: str, where: str) -> str:
+        system, bar, value = code.rpartition("|")
+        if not (bar and system and value):
+            raise SettingsError(f"{path}: {where}: write every code as system|code")
+        return key(Coding(system, value))
+
+    def listed(codes: Sequence[str], where: str) -> frozenset[str]:
+        return frozenset(named(code, where) for code in codes)
+
+    return Overlay(
+        codes={named(code, "codes"): (entry.concept, entry.kind) for code, entry in read.codes.items()},
+        unit_when_absent={named(code, "unit_when_absent"): unit for code, unit in read.unit_when_absent.items()},
+        percent_means_fraction=listed(read.percent_means_fraction, "percent_means_fraction"),
+        static=listed(read.static, "static"),
+        arterial=listed(read.arterial, "arterial"),
+        generic_ecmo_is_veno_venous=read.generic_ecmo is not None,
+        local_uln={concept: Decimal(limit) for concept, limit in read.local_uln.items()},
+        not_measured=frozenset(read.not_measured),
+        absent_source=frozenset(read.absent_source),
+        products={named(code, "products"): tuple(names) for code, names in read.products.items()},
+        irrelevant_products=listed(read.irrelevant_products, "irrelevant_products"),
+        conditions={named(code, "conditions"): tuple(names) for code, names in read.conditions.items()},
+    )
+
+
+def _tenant(read: _Tenant, number: int, *, path: Path) -> Tenant:
+    where = f"{path}: tenants[{number}]"
+    bases = tuple(
+        _base(url, where=f"{where}.fhir_bases[{place}]", allow_http=read.allow_http)
+        for place, url in enumerate(read.fhir_bases)
+    )
+    overlay = Overlay() if read.overlay is None else load_overlay(path.parent / read.overlay)
+    return Tenant(read.name, bases, _zone(read.zone, where=f"{where}.zone"), overlay)
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not UTF-8 text: save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        # Its messages say what and where ("at line 3, column 7"), never a value.
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+
+
+def _validated(model: type[_M], data: Mapping[str, Any], *, path: Path) -> _M:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise SettingsError(f"{path}: {_dotted(first['loc'])}: {_REMEDIES.get(first['type'], first['msg'])}") from None
+
+
+_REMEDIES: Final = {
+    "extra_forbidden": "no such key: remove it, or see docs/config.example.toml for how it is spelled",
+    "missing": "is missing: add it",
+}
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".")
+
+
+def _base(url: str, *, where: str, allow_http: bool) -> str:
+    try:
+        base = address.parse(url)
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from None
+    if base.host.endswith("."):
+        raise SettingsError(f"{where}: write the host name without the last dot")
+    if base.scheme == "http" and not (allow_http or base.loopback):
+        raise SettingsError(
+            f"{where}: http would send tokens and patient data unprotected: use https, or allow_http = true"
+        )
+    return str(base)
+
+
+def _origin(origin: str, *, where: str) -> str:
+    try:
+        base = address.parse(origin)
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from None
+    if base.path:
+        raise SettingsError(f"{where}: an origin is scheme, host and port, without a path")
+    return base.origin
+
+
+def _zone(name: str, *, where: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise SettingsError(f"{where}: not an IANA time zone: write it like Europe/Paris or UTC") from None
+
+
+def _unique(values: Sequence[str], *, key: str, path: Path, remedy: str) -> None:
+    if len(set(values)) != len(values):
+        raise SettingsError(f"{path}: {key}: the same value twice: {remedy}")

@@ -1,0 +1,92 @@
+"""The tables. What may identify a patient stands in two tables of its own, whose rows can be removed.
+
+`decisions` and `knowledge` say what was decided, by which knowledge and on which evidence, for as long as a site keeps
+them; `decision_facts` (the facts, and the patient's id) and `decision_answers` (the bytes that were sent) go when the
+patient's data have to. A decision can be repeated as long as its facts are there. Evidence and gaps in `decisions` name
+resources by reference, values, units and times, and hold no text about the person.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Column, Dialect, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy.types import TypeDecorator
+
+_encode = msgspec.json.Encoder(decimal_format="string").encode
+
+
+class Json(TypeDecorator[Any]):
+    """JSON as text: the same bytes on every database, numbers that matter as decimal strings."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:  # noqa: ARG002 # SQLAlchemy's signature
+        return _encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002
+        return None if value is None else msgspec.json.decode(value)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware datetime as ISO text in UTC: sortable, and the same on every database."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else datetime.fromisoformat(value)
+
+
+metadata = MetaData()
+
+knowledge = Table(
+    "knowledge",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("files", LargeBinary, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("created_at", Instant, nullable=False),
+    Column("client", String(200), nullable=False),
+    Column("tenant", String(200), nullable=False),
+    Column("service", String(200), nullable=False),
+    Column("hook", String(64), nullable=False),
+    Column("hook_instance", String(64), nullable=False),
+    Column("request_digest", String(64), nullable=False),
+    Column("versions", Json, nullable=False),
+    Column("knowledge_hash", String(64), ForeignKey("knowledge.hash"), nullable=False),
+    Column("outcome", String(32), nullable=False),
+    Column("verdicts", Json, nullable=False),
+    Column("evidence", Json, nullable=False),
+    Column("gaps", Json, nullable=False),
+    Column("timing", Json, nullable=False),
+    Index("decisions_created_at", "created_at"),
+)
+
+decision_facts = Table(
+    "decision_facts",
+    metadata,
+    Column("decision_id", String(36), ForeignKey("decisions.id", ondelete="CASCADE"), primary_key=True),
+    Column("patient", String(200), nullable=False),
+    Column("facts", LargeBinary, nullable=False),
+    Index("decision_facts_patient", "patient"),
+)
+
+decision_answers = Table(
+    "decision_answers",
+    metadata,
+    Column("decision_id", String(36), ForeignKey("decisions.id", ondelete="CASCADE"), primary_key=True),
+    Column("status", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)

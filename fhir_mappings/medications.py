@@ -1,0 +1,632 @@
+"""Orders, administrations and statements of medication as `MedicationUse` facts (reading 3.11).
+
+Who the drug is, is asked in this order: a code of a listed ingredient, of a listed product or of the site's overlay on
+the medication itself; the ingredients of the Medication resource; a seven-character ATC code, which names one
+substance and so also says that it is *none* of the listed ones. What no code establishes is only screened: a name in a
+text makes an ingredient *possible*, never present. An unverified code does the same.
+
+`identity` says how completely the drug is known: `code` (codes name everything in it), `text` (something in it is known
+by words only), `none` (something in it has neither).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from typing import Any, Literal
+
+import msgspec
+
+from fhir_mappings import codebook, unreadable
+from fhir_mappings.coding import CodeableConcept, key, system_name
+from fhir_mappings.conditions import concepts_of
+from fhir_mappings.context import Context
+from fhir_mappings.errors import BadCodebook
+from fhir_mappings.facts import Gap, MedicationUse, When
+from fhir_mappings.words import Screen, words
+
+INFUSION_PERIOD = timedelta(hours=1)
+"""An administration that lasts longer is an infusion, also when no rate is written."""
+
+CHRONIC_SPAN = timedelta(days=28)
+"""An order or statement that spans more is long-term treatment, not the treatment of this illness (ours)."""
+
+_ATC_SUBSTANCE = re.compile(r"[A-Z]\d\d[A-Z]{2}\d\d")
+_ATC_GROUP = re.compile(r"[A-Z]\d\d[A-Z]{1,2}")
+_NOT_INGREDIENTS = frozenset({"products", "routes", "route-words", "topical"})
+
+_State = Literal["draft", "ordered", "given", "not-done", "taken", "past"]
+_REQUEST: Mapping[str, _State | None] = {
+    "draft": "draft",
+    "active": "ordered",
+    "on-hold": "ordered",
+    "completed": "past",
+    "stopped": "past",
+    "ended": "past",
+    "cancelled": None,
+    "entered-in-error": None,
+}
+_ADMINISTRATION: Mapping[str, _State | None] = {
+    "in-progress": "given",
+    "on-hold": "given",
+    "completed": "given",
+    "stopped": "given",
+    "not-done": "not-done",
+    "entered-in-error": None,
+}
+_STATEMENT: Mapping[str, _State | None] = {
+    "active": "taken",
+    "on-hold": "taken",
+    "completed": "past",
+    "stopped": "past",
+    "not-taken": "not-done",
+    "intended": None,
+    "entered-in-error": None,
+}
+_PLANS = frozenset({"proposal", "plan", "option"})
+
+
+class _Reference(msgspec.Struct):
+    reference: str = ""
+    display: str = ""
+
+
+class _Item(msgspec.Struct):
+    itemCodeableConcept: CodeableConcept | None = None  # noqa: N815
+    itemReference: _Reference | None = None  # noqa: N815
+    isActive: bool = True  # noqa: N815
+
+
+class _Medication(msgspec.Struct):
+    resourceType: str = ""  # noqa: N815
+    id: str = ""
+    code: CodeableConcept | None = None
+    ingredient: tuple[_Item, ...] = ()
+
+
+class _Period(msgspec.Struct):
+    start: str | None = None
+    end: str | None = None
+
+
+class _Use(msgspec.Struct):
+    """MedicationRequest, MedicationAdministration and MedicationStatement at once; parts that may be malformed without
+    making the rest useless stay raw until they are read."""
+
+    resourceType: str = ""  # noqa: N815
+    id: str = ""
+    status: str = ""
+    intent: str = ""
+    doNotPerform: bool = False  # noqa: N815
+    medicationCodeableConcept: CodeableConcept | None = None  # noqa: N815
+    medicationReference: _Reference | None = None  # noqa: N815
+    contained: tuple[msgspec.Raw, ...] = ()
+    authoredOn: str | None = None  # noqa: N815
+    effectiveDateTime: str | None = None  # noqa: N815
+    effectivePeriod: _Period | None = None  # noqa: N815
+    dosageInstruction: msgspec.Raw = msgspec.Raw(b"[]")  # noqa: N815
+    dosage: msgspec.Raw = msgspec.Raw(b"[]")
+    category: msgspec.Raw = msgspec.Raw(b"[]")
+    reasonCode: msgspec.Raw = msgspec.Raw(b"[]")  # noqa: N815
+
+
+class _Quantity(msgspec.Struct):
+    value: Decimal | None = None
+    unit: str = ""
+    code: str = ""
+
+
+class _Range(msgspec.Struct):
+    low: _Quantity | None = None
+    high: _Quantity | None = None
+
+
+class _DoseAndRate(msgspec.Struct):
+    doseQuantity: _Quantity | None = None  # noqa: N815
+    doseRange: _Range | None = None  # noqa: N815
+    rateQuantity: Any = None  # noqa: N815
+    rateRatio: Any = None  # noqa: N815
+    rateRange: Any = None  # noqa: N815
+
+
+class _Repeat(msgspec.Struct):
+    boundsPeriod: _Period | None = None  # noqa: N815
+    frequency: Decimal | None = None
+    frequencyMax: Decimal | None = None  # noqa: N815
+    period: Decimal | None = None
+    periodUnit: str = ""  # noqa: N815
+    timeOfDay: tuple[str, ...] = ()  # noqa: N815
+
+
+class _Timing(msgspec.Struct):
+    repeat: _Repeat | None = None
+    code: CodeableConcept | None = None
+
+
+class _Dosage(msgspec.Struct):
+    """Dosage of orders and statements, and the `dosage` of administrations, which has `dose` and one rate."""
+
+    sequence: int | None = None
+    text: str = ""
+    timing: _Timing | None = None
+    route: CodeableConcept | None = None
+    doseAndRate: tuple[_DoseAndRate, ...] = ()  # noqa: N815
+    dose: _Quantity | None = None
+    rateQuantity: Any = None  # noqa: N815
+    rateRatio: Any = None  # noqa: N815
+
+
+_use = msgspec.json.Decoder(_Use)
+_medication = msgspec.json.Decoder(_Medication)
+_dosages = msgspec.json.Decoder(tuple[_Dosage, ...] | _Dosage)
+_concepts = msgspec.json.Decoder(tuple[CodeableConcept, ...] | CodeableConcept)
+
+_MG = {
+    "mg": Decimal(1),
+    "milligram": Decimal(1),
+    "g": Decimal(1000),
+    "gram": Decimal(1000),
+    "ug": Decimal("0.001"),
+    "mcg": Decimal("0.001"),
+    "µg": Decimal("0.001"),
+    "μg": Decimal("0.001"),
+    "microgram": Decimal("0.001"),
+}
+_HOURS = {
+    "s": Decimal(1) / Decimal(3600),
+    "min": Decimal(1) / Decimal(60),
+    "h": Decimal(1),
+    "d": Decimal(24),
+    "wk": Decimal(168),
+    "mo": Decimal(720),
+    "a": Decimal(8760),
+}
+_PER_DAY = {
+    "QD": Decimal(1),
+    "QAM": Decimal(1),
+    "AM": Decimal(1),
+    "PM": Decimal(1),
+    "BED": Decimal(1),
+    "BID": Decimal(2),
+    "TID": Decimal(3),
+    "QID": Decimal(4),
+    "QOD": Decimal("0.5"),
+    "WK": Decimal(1) / Decimal(7),
+    "MO": Decimal(1) / Decimal(30),
+    "Q1H": Decimal(24),
+    "Q2H": Decimal(12),
+    "Q3H": Decimal(8),
+    "Q4H": Decimal(6),
+    "Q6H": Decimal(4),
+    "Q8H": Decimal(3),
+    "Q12H": Decimal(2),
+}
+"""Doses a day of the HL7 timing abbreviations (v3-GTSAbbreviation)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Knowledge:
+    """`concepts/ingredients.toml`, turned into look-ups."""
+
+    book: codebook.Codebook
+    products: Mapping[str, tuple[str, ...]]
+    names: Screen
+    routes: Mapping[str, bool]
+    local_words: frozenset[str]
+    systemic_words: frozenset[str]
+    local_atc: tuple[str, ...]
+    systemic_atc: tuple[str, ...]
+
+
+@cache
+def _knowledge() -> _Knowledge:
+    return read_knowledge(codebook.load("ingredients"))
+
+
+def read_knowledge(book: codebook.Codebook) -> _Knowledge:
+    """The look-ups of an ingredient book. Raises BadCodebook where a product names an ingredient that has no table."""
+    listed = [name for name in book.tables if name not in _NOT_INGREDIENTS]
+    products: dict[str, tuple[str, ...]] = {}
+    for code, row in book.tables.get("products", {}).items():
+        unknown = [name for name in row["ingredients"] if name not in listed]
+        if unknown:
+            raise BadCodebook(f"concepts/{book.name}.toml: [products] {code}: no table [{unknown[0]}]")
+        products[code] = tuple(row["ingredients"])
+    names = Screen({name: book.tables[name].get("names", ()) for name in listed})
+    routes = {code: bool(row["systemic"]) for code, row in book.tables.get("routes", {}).items()}
+    spoken = book.tables.get("route-words", {})
+    topical = book.tables.get("topical", {})
+    return _Knowledge(
+        book=book,
+        products=products,
+        names=names,
+        routes=routes,
+        local_words=frozenset(spoken.get("local", ())),
+        systemic_words=frozenset(spoken.get("systemic", ())),
+        local_atc=tuple(topical.get("local", ())),
+        systemic_atc=tuple(topical.get("systemic", ())),
+    )
+
+
+def ingredient_names() -> tuple[str, ...]:
+    """Every ingredient name that facts may carry: what rules may ask for."""
+    return tuple(name for name in _knowledge().book.tables if name not in _NOT_INGREDIENTS)
+
+
+def collect(
+    raws: Sequence[tuple[str, bytes]], *, context: Context
+) -> tuple[tuple[MedicationUse, ...], tuple[Gap, ...]]:
+    """Medication facts of (source key, resource) pairs, with what could not be used.
+
+    Gaps: `unreadable-resource`, `status-unknown` (status), `medication-not-found` (the Medication a resource refers to
+    was not among those handed in), `future-date` (an administration that lies ahead).
+    """
+    uses: list[MedicationUse] = []
+    gaps: list[Gap] = []
+    for source, raw in raws:
+        try:
+            use, found = _read(source, _use.decode(raw), context=context)
+        except (msgspec.MsgspecError, ValueError, ArithmeticError):
+            gaps.append(unreadable.gap(source, raw))
+            continue
+        gaps.extend(found)
+        if use is not None:
+            uses.append(use)
+    return tuple(uses), tuple(gaps)
+
+
+def _read(source: str, resource: _Use, *, context: Context) -> tuple[MedicationUse | None, list[Gap]]:
+    reference = f"{resource.resourceType}/{resource.id}"
+    match resource.resourceType:
+        case "MedicationRequest":
+            kind: Literal["request", "administration", "statement"] = "request"
+            states = _REQUEST
+            # A plan nobody ordered, and "do not give", are no exposure; a draft is, whatever its intent: it is what
+            # is being ordered.
+            if resource.doNotPerform or (resource.intent in _PLANS and resource.status != "draft"):
+                return None, []
+        case "MedicationAdministration":
+            kind, states = "administration", _ADMINISTRATION
+        case "MedicationStatement":
+            kind, states = "statement", _STATEMENT
+        case _:
+            return None, [Gap(source, "unreadable-resource", reference=reference)]
+    if resource.status not in states:
+        return None, [Gap(source, "status-unknown", reference=reference, params=(("status", resource.status),))]
+    state = states[resource.status]
+    if state is None:
+        return None, []
+    gaps: list[Gap] = []
+    dosages = _lenient(_dosages, resource.dosage if kind != "request" else resource.dosageInstruction)
+    start, end, running = _times(resource, kind=kind, dosages=dosages, context=context)
+    if kind == "administration" and start is not None and context.is_future(start):
+        return None, [Gap(source, "future-date", reference=reference, when=start)]
+    who = _Identity(context=context)
+    who.read(resource)
+    if who.missing:
+        gaps.append(Gap(source, "medication-not-found", reference=reference))
+    route = next((d.route for d in dosages if d.route is not None), None)
+    return (
+        MedicationUse(
+            reference=reference,
+            kind=kind,
+            state=state,
+            ingredients=tuple(sorted(who.ingredients)),
+            possibly=tuple(sorted(who.possibly)),
+            identity=who.identity,
+            label=who.label,
+            start=start,
+            end=end,
+            running=running,
+            systemic=_systemic(dosages, atc=who.atc),
+            route=_words_of(route),
+            daily_mg=_dose_mg(dosages) if kind == "administration" else _daily_mg(dosages),
+            infusion=_infusion(
+                resource, kind=kind, dosages=dosages, start=start, end=end, running=running, now=context.now
+            ),
+            inpatient=True if kind == "administration" else _inpatient(resource),
+            reasons=_reasons(resource, kind=kind, state=state, start=start, end=end, context=context),
+        ),
+        gaps,
+    )
+
+
+# --- who ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Identity:
+    """Collects what codes establish and what words suggest about one medication."""
+
+    context: Context
+    ingredients: set[str] = field(default_factory=set)
+    possibly: set[str] = field(default_factory=set)
+    identity: Literal["code", "text", "none"] = "none"
+    label: str = ""
+    atc: tuple[str, ...] = ()
+    missing: bool = False
+
+    def read(self, resource: _Use) -> None:
+        concepts = [resource.medicationCodeableConcept] if resource.medicationCodeableConcept else []
+        reference = resource.medicationReference
+        items: tuple[_Item, ...] = ()
+        if reference is not None and reference.reference:
+            medication = _resolve(reference.reference, resource.contained, context=self.context)
+            if medication is None:
+                self.missing = True
+            else:
+                concepts += [medication.code] if medication.code else []
+                items = tuple(item for item in medication.ingredient if item.isActive)
+        texts = [text for concept in concepts for text in _texts(concept)]
+        texts += [reference.display] if reference is not None and reference.display else []
+        self.label = next(iter(texts), "")
+        self.atc = tuple(c.code for concept in concepts for c in concept.coding if system_name(c.system) == "atc")
+        known = self._codes(concepts)
+        irrelevant = self.context.overlay.irrelevant_products
+        if not self.ingredients and any(key(coding) in irrelevant for c in concepts for coding in c.coding):
+            # Signed by the site's clinician as none of the listed drugs: its words are not looked at either.
+            self.identity = "code"
+            self.possibly.clear()
+            return
+        parts = [self._item(item, resource) for item in items]
+        item_texts = [text for _, part_texts in parts for text in part_texts]
+        if not texts:
+            self.label = ", ".join(dict.fromkeys(item_texts))
+        if known or (parts and all(part for part, _ in parts)):
+            self.identity = "code"
+        elif parts:
+            # Words for the whole speak for every part; without them each unknown part needs its own.
+            spoken = bool(texts) or all(part or part_texts for part, part_texts in parts)
+            self.identity = "text" if spoken else "none"
+        else:
+            self.identity = "text" if texts else "none"
+        for text in (*texts, *item_texts):
+            self.possibly.update(_knowledge().names.find(text))
+        self.possibly -= self.ingredients
+
+    def _item(self, item: _Item, resource: _Use) -> tuple[bool, list[str]]:
+        """Whether codes identify this ingredient, and its words."""
+        concept = item.itemCodeableConcept
+        shown = [item.itemReference.display] if item.itemReference and item.itemReference.display else []
+        if concept is None and item.itemReference is not None:
+            medication = _resolve(item.itemReference.reference, resource.contained, context=self.context)
+            concept = medication.code if medication else None
+        if concept is None:
+            return False, shown
+        return self._codes([concept]), list(_texts(concept)) + shown
+
+    def _codes(self, concepts: Iterable[CodeableConcept]) -> bool:
+        """Adds what codes establish or suggest; True when they identify the drug, also as none of the listed."""
+        knowledge = _knowledge()
+        known = False
+        for concept in concepts:
+            for coding in concept.coding:
+                name = key(coding)
+                product = self.context.overlay.products.get(name) or knowledge.products.get(name)
+                if product is not None:
+                    self.ingredients.update(product)
+                    known = True
+                    continue
+                code = knowledge.book.find(coding)
+                is_atc = system_name(coding.system) == "atc"
+                if code is not None and code.verified:
+                    self.ingredients.add(code.concept)
+                    known = True
+                elif code is not None:
+                    self.possibly.add(code.concept)
+                elif is_atc and _ATC_SUBSTANCE.fullmatch(coding.code):
+                    known = True
+                if is_atc and _ATC_GROUP.fullmatch(coding.code):
+                    # A class such as L04AC: the drug may be any of the listed ones in it.
+                    self.possibly.update(_members(coding.code))
+        return known
+
+
+def _members(group: str) -> Iterator[str]:
+    for code in _knowledge().book.codes:
+        if code.system == "atc" and code.code.startswith(group) and not code.prefix:
+            yield code.concept
+
+
+def _resolve(reference: str, contained: Sequence[msgspec.Raw], *, context: Context) -> _Medication | None:
+    """The Medication of a reference: contained, or handed in by `Medication/id` or its address; None if not there."""
+    if reference.startswith("#"):
+        for raw in contained:
+            inner = _decode(raw)
+            if inner is not None and inner.id == reference[1:]:
+                return inner
+        return None
+    raw_medication = context.medications.get(reference)
+    if raw_medication is None:
+        head, _, tail = reference.partition("/_history/")[0].rpartition("Medication/")
+        raw_medication = (
+            context.medications.get(f"Medication/{tail}") if tail and (not head or head[-1] == "/") else None
+        )
+    return _decode(raw_medication) if raw_medication is not None else None
+
+
+def _decode(raw: msgspec.Raw | bytes) -> _Medication | None:
+    try:
+        medication = _medication.decode(raw)
+    except msgspec.MsgspecError:
+        return None
+    return medication if medication.resourceType == "Medication" else None
+
+
+def _texts(concept: CodeableConcept) -> Iterator[str]:
+    if concept.text:
+        yield concept.text
+    for coding in concept.coding:
+        if coding.display:
+            yield coding.display
+
+
+# --- when -----------------------------------------------------------------------------------------------------------
+
+
+def _times(
+    resource: _Use, *, kind: str, dosages: Sequence[_Dosage], context: Context
+) -> tuple[When | None, When | None, bool]:
+    """Start, end and whether it goes on. An order starts when it was written and ends where its dosage says."""
+    if kind == "request":
+        bounds = [d.timing.repeat.boundsPeriod for d in dosages if d.timing and d.timing.repeat]
+        starts = [when for b in bounds if b is not None and (when := context.when(b.start)) is not None]
+        ends = [context.when(b.end) if b is not None else None for b in bounds]
+        start = context.when(resource.authoredOn) or min(starts, key=lambda w: w.earliest, default=None)
+        known = [when for when in ends if when is not None]
+        # One part without an end goes on, so the order as a whole has none.
+        end = max(known, key=lambda w: w.latest) if known and len(known) == len(dosages) else None
+        return start, end, False
+    period = resource.effectivePeriod
+    start = context.when(period.start if period else resource.effectiveDateTime)
+    end = context.when(period.end) if period else None
+    goes_on = end is None or end.latest > context.now
+    running = kind == "administration" and resource.status == "in-progress" and goes_on
+    return start, end, running
+
+
+def _infusion(
+    resource: _Use,
+    *,
+    kind: str,
+    dosages: Sequence[_Dosage],
+    start: When | None,
+    end: When | None,
+    running: bool,
+    now: datetime,
+) -> bool:
+    """A rate, or an administration that lasts more than an hour."""
+    for dosage in dosages:
+        rates = [dosage.rateQuantity, dosage.rateRatio]
+        for each in dosage.doseAndRate:
+            rates += [each.rateQuantity, each.rateRatio, each.rateRange]
+        if any(rate is not None for rate in rates):
+            return True
+    if kind != "administration" or resource.effectivePeriod is None or start is None:
+        return False
+    if end is not None:
+        return end.earliest - start.latest > INFUSION_PERIOD
+    return running and now - start.latest > INFUSION_PERIOD
+
+
+def _reasons(
+    resource: _Use, *, kind: str, state: str, start: When | None, end: When | None, context: Context
+) -> tuple[str, ...]:
+    """Condition concepts it is given for, and `chronic` for orders and statements that span more than 28 days."""
+    found: dict[str, None] = {}
+    for concept in _lenient(_concepts, resource.reasonCode):
+        found.update(dict.fromkeys(concepts_of(concept, context=context)))
+    if kind != "administration" and start is not None:
+        until = end.latest if end is not None else (context.now if state in {"ordered", "taken"} else None)
+        if until is not None and until - start.earliest > CHRONIC_SPAN:
+            found["chronic"] = None
+    return tuple(found)
+
+
+# --- how much and where ---------------------------------------------------------------------------------------------
+
+
+def _lenient(decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw) -> tuple[Any, ...]:
+    """The elements of a list, or the single one that some servers send instead; malformed ones count as absent."""
+    try:
+        decoded = decoder.decode(raw)
+    except msgspec.MsgspecError:
+        return ()
+    return decoded if isinstance(decoded, tuple) else (decoded,)
+
+
+def _mg(quantity: _Quantity | None) -> Decimal | None:
+    """Milligrams; None for tablets, millilitres, units and doses per kilogram."""
+    if quantity is None or quantity.value is None:
+        return None
+    factor = _MG.get((quantity.code or quantity.unit).strip().lower())
+    if factor is None and quantity.unit:
+        factor = _MG.get(quantity.unit.strip().lower())
+    return None if factor is None else quantity.value * factor
+
+
+def _dose_mg(dosages: Sequence[_Dosage]) -> Decimal | None:
+    """The dose of one administration: those of a day are added by whoever asks for the day."""
+    return _mg(dosages[0].dose) if len(dosages) == 1 else None
+
+
+def _daily_mg(dosages: Sequence[_Dosage]) -> Decimal | None:
+    """The largest total dose of a day. Parts of the same `sequence` run together and are added, later ones follow and
+    the largest counts. One part that cannot be read makes the whole unreadable: a dose is never understated."""
+    totals: dict[int | None, Decimal] = {}
+    for dosage in dosages:
+        doses = [mg for each in dosage.doseAndRate if (mg := _largest(each)) is not None]
+        times = _times_a_day(dosage.timing)
+        if not doses or times is None:
+            return None
+        totals[dosage.sequence] = totals.get(dosage.sequence, Decimal(0)) + max(doses) * times
+    return max(totals.values(), default=None)
+
+
+def _largest(dose: _DoseAndRate) -> Decimal | None:
+    return _mg(dose.doseRange.high) if dose.doseRange is not None else _mg(dose.doseQuantity)
+
+
+def _times_a_day(timing: _Timing | None) -> Decimal | None:
+    if timing is None:
+        return None
+    repeat = timing.repeat
+    if repeat is not None:
+        frequency = repeat.frequencyMax or repeat.frequency
+        hours = _HOURS.get(repeat.periodUnit)
+        if repeat.period and hours is not None:
+            return (frequency or Decimal(1)) * Decimal(24) / (repeat.period * hours)
+        if repeat.timeOfDay:
+            return Decimal(len(repeat.timeOfDay))
+    for coding in timing.code.coding if timing.code else ():
+        if coding.code.upper() in _PER_DAY:
+            return _PER_DAY[coding.code.upper()]
+    return None
+
+
+def _words_of(concept: CodeableConcept | None) -> str:
+    if concept is None:
+        return ""
+    return next(_texts(concept), "") or next((c.code for c in concept.coding), "")
+
+
+def _systemic(dosages: Sequence[_Dosage], *, atc: Sequence[str]) -> bool | None:
+    """Whether it reaches the whole body: by the route, else by an ATC class that acts locally; None when unknown.
+
+    Several routes: systemic if one of them is.
+    """
+    found = [_route_systemic(d.route) for d in dosages if d.route is not None]
+    if found:
+        return True if True in found else (None if None in found else False)
+    knowledge = _knowledge()
+    if atc and all(c.startswith(knowledge.local_atc) and not c.startswith(knowledge.systemic_atc) for c in atc):
+        return False
+    return None
+
+
+def _route_systemic(route: CodeableConcept) -> bool | None:
+    knowledge = _knowledge()
+    coded = {knowledge.routes[key(c)] for c in route.coding if key(c) in knowledge.routes}
+    if coded:
+        return True in coded
+    spoken = {word for text in (*_texts(route), *(c.code for c in route.coding)) for word in words(text)}
+    if spoken & knowledge.local_words:
+        return False
+    return True if spoken & knowledge.systemic_words else None
+
+
+def _inpatient(resource: _Use) -> bool | None:
+    """An order or statement marked as of this stay; False when marked as home medicine; None when not marked."""
+    spoken = {
+        word
+        for concept in _lenient(_concepts, resource.category)
+        for text in (concept.text, *(c.code for c in concept.coding), *(c.display for c in concept.coding))
+        for word in words(text)
+    }
+    if "inpatient" in spoken:
+        return True
+    return False if spoken & {"outpatient", "community", "discharge"} else None

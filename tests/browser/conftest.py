@@ -1,0 +1,278 @@
+"""A headless Chromium driven over its debugging protocol, and a demo site with a CDS service of the test's own.
+
+One browser for the whole run (starting it costs seconds), one tab a test. The CDS service answers what the test
+puts into `Demo.answer`, and keeps every request it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from websockets.sync.client import ClientConnection, connect
+
+from app.sandbox.fhir import create_fhir
+from app.sandbox.site import create_site
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1280,900",
+    "--remote-debugging-port=0",
+]
+
+
+class Tab:
+    """One page of the browser: open an address, run an expression in it, wait for something to be true."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection, self._ids = connection, itertools.count(1)
+        self.errors: list[str] = []
+        self.call("Page.enable")
+        self.call("Runtime.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        number = next(self._ids)
+        self._connection.send(json.dumps({"id": number, "method": method, "params": params}))
+        while True:
+            message = json.loads(self._connection.recv(timeout=20))
+            if message.get("method") == "Runtime.exceptionThrown":
+                self.errors.append(str(message["params"]["exceptionDetails"]))
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return dict(message["result"])
+
+    def run(self, expression: str) -> Any:
+        """The value of an expression, awaited; a script error of the page fails the test."""
+        result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    def until(self, expression: str, *, seconds: float = 15) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.run(f"Boolean({expression})"):
+            assert time.monotonic() < deadline, f"never true: {expression}\n{self.run('document.body.innerText')}"
+            time.sleep(0.05)
+
+    def open(self, url: str) -> None:
+        self.call("Page.navigate", url=url)
+        self.until("document.readyState === 'complete'")
+
+    def open_chart(self, url: str, patient: str) -> None:
+        """Open a chart by its address and wait until the cards, or the reason for none, are there."""
+        self.open(f"{url}/#patient={patient}")
+        self.until("!document.querySelector('#drawer').hidden && document.querySelector('#cards').ariaBusy === 'false'")
+        self.until("document.querySelector('#chart').ariaBusy === 'false'")
+
+    def text(self, selector: str) -> str:
+        return str(self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
+
+    def count(self, selector: str) -> int:
+        return int(self.run(f"document.querySelectorAll({json.dumps(selector)}).length"))
+
+    def screenshot(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The debugging address of a running Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not on PATH (Debian package: chromium)")
+    profile = tmp_path_factory.mktemp("chromium")
+    with (profile / "log").open("wb") as log:
+        process = subprocess.Popen([CHROMIUM, *FLAGS, f"--user-data-dir={profile}"], stdout=log, stderr=log)
+        try:
+            port_file = profile / "DevToolsActivePort"
+            deadline = time.monotonic() + 30
+            while not (port_file.exists() and port_file.read_text().count("\n")):
+                assert process.poll() is None, (profile / "log").read_text()
+                assert time.monotonic() < deadline, "chromium did not open its debugging port"
+                time.sleep(0.1)
+            port, path = port_file.read_text().splitlines()[:2]
+            yield f"ws://127.0.0.1:{port}{path}"
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+@pytest.fixture
+def tab(browser: str) -> Iterator[Tab]:
+    with connect(browser, max_size=None, proxy=None) as control:
+        control.send(json.dumps({"id": 1, "method": "Target.createTarget", "params": {"url": "about:blank"}}))
+        target = json.loads(control.recv(timeout=20))
+        while target.get("id") != 1:
+            target = json.loads(control.recv(timeout=20))
+        id_ = target["result"]["targetId"]
+        page = browser.partition("/devtools/")[0] + f"/devtools/page/{id_}"
+        with connect(page, max_size=None, proxy=None) as connection:
+            made = Tab(connection)
+            yield made
+            made.run("1")
+            assert made.errors == [], "the page's own scripts failed"
+        control.send(json.dumps({"id": 2, "method": "Target.closeTarget", "params": {"targetId": id_}}))
+        control.recv(timeout=20)
+
+
+@dataclass(slots=True)
+class Demo:
+    """The site under test: set `answer` (or `status`, `body`, `services`: the status of discovery), read `requests`."""
+
+    url: str
+    answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda _request: {"cards": []}
+    services: int = 200
+    status: int = 200
+    body: bytes | None = None
+    delay: Callable[[dict[str, Any]], float] = lambda _request: 0
+    requests: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class StoryOfOne:
+    patient_id: str
+    name: str
+    title: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    status: int = 403
+    delay: float = 0
+
+
+def resources() -> list[dict[str, Any]]:
+    """Two patients: one with a few results and a stay in bed, one whose medication search is refused."""
+    subject = {"reference": "Patient/ada"}
+
+    def result(id_: str, text: str, code: str, value: str, unit: str, hour: int) -> dict[str, Any]:
+        return {
+            "resourceType": "Observation",
+            "id": id_,
+            "status": "final",
+            "subject": subject,
+            "code": {"text": text, "coding": [{"system": "http://loinc.org", "code": code}]},
+            "effectiveDateTime": f"2026-03-01T{hour:02}:00:00Z",
+            "valueQuantity": {"value": float(value), "unit": unit},
+        }
+
+    return [
+        {
+            "resourceType": "Patient",
+            "id": "ada",
+            "identifier": [{"value": "MRN-001"}],
+            "name": [{"family": "Archer", "given": ["Ada"]}],
+            "gender": "female",
+            "birthDate": "1961-05-02",
+        },
+        {
+            "resourceType": "Patient",
+            "id": "bob",
+            "name": [{"family": "<b>Bold</b>", "given": ["Bob"]}],
+            "gender": "male",
+            "birthDate": "1970",
+        },
+        {
+            "resourceType": "Encounter",
+            "id": "stay-ada",
+            "status": "in-progress",
+            "class": {"code": "IMP"},
+            "subject": subject,
+            "location": [{"location": {"display": "ICU 1, bed 4"}}],
+        },
+        result("crp-1", "C-reactive protein", "1988-5", "120", "mg/L", 2),
+        result("crp-2", "C-reactive protein", "1988-5", "262", "mg/L", 8),
+        result("ferritin-1", "Ferritin", "2276-4", "2100", "ug/L", 7),
+    ]
+
+
+@pytest.fixture
+def demo() -> Iterator[Demo]:
+    """The site with the sandbox and a CDS service at /cds, on a free port of the loopback interface."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        held.listen()
+        made = Demo(url)
+        server = uvicorn.Server(uvicorn.Config(_application(made), ws="none", log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [held]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.02)
+        yield made
+        server.should_exit = True
+        thread.join(timeout=20)
+
+
+def _application(demo: Demo) -> Starlette:
+    async def services(_request: Request) -> Response:
+        template = {
+            "patient": "Patient/{{context.patientId}}",
+            "results": "Observation?patient={{context.patientId}}&_sort=-date&_count=100",
+            "orders": "MedicationRequest?patient={{context.patientId}}",
+            "unresolved": "Encounter/{{context.encounterId}}",
+        }
+        service = {
+            "id": "one",
+            "hook": "patient-view",
+            "title": "Test service",
+            "description": "d",
+            "prefetch": template,
+        }
+        other = {"id": "two", "hook": "order-sign", "description": "d"}
+        return JSONResponse({"services": [service, other]} if demo.services == 200 else {}, demo.services)
+
+    async def invoke(request: Request) -> Response:
+
+        sent = await request.json()
+        demo.requests.append(sent)
+        await asyncio.sleep(demo.delay(sent))
+        if demo.body is not None:
+            return Response(demo.body, demo.status, media_type="application/json")
+        return JSONResponse(demo.answer(sent), demo.status)
+
+    fhir = create_fhir(
+        resources(),
+        base_url=f"{demo.url}/fhir",
+        clock=lambda: NOW,
+        faults={"bob": {"MedicationRequest": Refusal()}},
+    )
+    stories = [
+        StoryOfOne("ada", "Ada Archer", "Thresholds met", "The four thresholds are met."),
+        StoryOfOne("bob", "Bob", "<i>hostile</i> story", "<script>window.hit = 1</script>"),
+    ]
+    site = create_site(fhir_app=fhir, fhir_url=f"{demo.url}/fhir", cds_url=f"{demo.url}/cds", stories=stories)
+    return Starlette(
+        routes=[
+            Route("/cds/cds-services", services),
+            Route("/cds/cds-services/one", invoke, methods=["POST"]),
+            Mount("/", site),
+        ]
+    )
