@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
@@ -68,6 +68,9 @@ _STATEMENT: Mapping[str, _State | None] = {
     "entered-in-error": None,
 }
 _PLANS = frozenset({"proposal", "plan", "option"})
+
+_GAP = "medication"
+"""The concept of every gap of this family."""
 
 
 class _Reference(msgspec.Struct):
@@ -262,8 +265,9 @@ def collect(
 ) -> tuple[tuple[MedicationUse, ...], tuple[Gap, ...]]:
     """Medication facts of (source key, resource) pairs, with what could not be used.
 
-    Gaps: `unreadable-resource`, `status-unknown` (status), `medication-not-found` (the Medication a resource refers to
-    was not among those handed in), `future-date` (an administration that lies ahead).
+    Gaps, all with the concept `medication`: `unreadable-resource` and `status-unknown` (status), which displace: the
+    drug may be any (unless codes say that it is none of the listed); `medication-not-found` (the Medication it refers
+    to was not handed in); `future-date` (an administration that lies ahead).
     """
     uses: list[MedicationUse] = []
     gaps: list[Gap] = []
@@ -271,12 +275,31 @@ def collect(
         try:
             use, found = _read(source, _use.decode(raw), context=context)
         except (msgspec.MsgspecError, ValueError, ArithmeticError):
-            gaps.append(unreadable.gap(source, raw))
+            gaps.append(replace(unreadable.gap(source, raw), concept=_GAP, displaces=True))
             continue
         gaps.extend(found)
         if use is not None:
             uses.append(use)
-    return tuple(uses), tuple(gaps)
+    return _with_day_totals(uses, context=context), tuple(gaps)
+
+
+def _with_day_totals(uses: Sequence[MedicationUse], *, context: Context) -> tuple[MedicationUse, ...]:
+    """Administrations carry their own dose until here; a fact says the dose of the day, so the doses that the same drug
+    was given on one calendar day of the facility are added. One that cannot be read makes the day's unreadable."""
+    doses: dict[tuple[tuple[str, ...], date], list[Decimal | None]] = {}
+    days: list[tuple[tuple[str, ...], date] | None] = []
+    for use in uses:
+        if use.state == "given" and use.ingredients and use.start is not None:
+            day = (use.ingredients, use.start.earliest.astimezone(context.zone).date())
+            doses.setdefault(day, []).append(use.daily_mg)
+            days.append(day)
+        else:
+            days.append(None)
+    totals = {day: None if None in given else sum(filter(None, given), Decimal(0)) for day, given in doses.items()}
+    return tuple(
+        use if day is None or use.daily_mg == totals[day] else replace(use, daily_mg=totals[day])
+        for use, day in zip(uses, days, strict=True)
+    )
 
 
 def _read(source: str, resource: _Use, *, context: Context) -> tuple[MedicationUse | None, list[Gap]]:
@@ -294,9 +317,13 @@ def _read(source: str, resource: _Use, *, context: Context) -> tuple[MedicationU
         case "MedicationStatement":
             kind, states = "statement", _STATEMENT
         case _:
-            return None, [Gap(source, "unreadable-resource", reference=reference)]
+            return None, [Gap(source, "unreadable-resource", _GAP, reference, displaces=True)]
     if resource.status not in states:
-        return None, [Gap(source, "status-unknown", reference=reference, params=(("status", resource.status),))]
+        who = _Identity(context=context)
+        who.read(resource)
+        concerns = who.identity == "none" or bool(who.ingredients or who.possibly)
+        params = (("status", resource.status),)
+        return None, [Gap(source, "status-unknown", _GAP, reference, displaces=concerns, params=params)]
     state = states[resource.status]
     if state is None:
         return None, []
@@ -304,11 +331,11 @@ def _read(source: str, resource: _Use, *, context: Context) -> tuple[MedicationU
     dosages = _lenient(_dosages, resource.dosage if kind != "request" else resource.dosageInstruction)
     start, end, running = _times(resource, kind=kind, dosages=dosages, context=context)
     if kind == "administration" and start is not None and context.is_future(start):
-        return None, [Gap(source, "future-date", reference=reference, when=start)]
+        return None, [Gap(source, "future-date", _GAP, reference, start)]
     who = _Identity(context=context)
     who.read(resource)
     if who.missing:
-        gaps.append(Gap(source, "medication-not-found", reference=reference))
+        gaps.append(Gap(source, "medication-not-found", _GAP, reference))
     route = next((d.route for d in dosages if d.route is not None), None)
     return (
         MedicationUse(
@@ -384,7 +411,7 @@ class _Identity:
             self.identity = "text" if spoken else "none"
         else:
             self.identity = "text" if texts else "none"
-        for text in (*texts, *item_texts):
+        for text in dict.fromkeys((*texts, *item_texts)):
             self.possibly.update(_knowledge().names.find(text))
         self.possibly -= self.ingredients
 
@@ -550,7 +577,7 @@ def _mg(quantity: _Quantity | None) -> Decimal | None:
 
 
 def _dose_mg(dosages: Sequence[_Dosage]) -> Decimal | None:
-    """The dose of one administration: those of a day are added by whoever asks for the day."""
+    """The dose of one administration; `_with_day_totals` adds those of a day."""
     return _mg(dosages[0].dose) if len(dosages) == 1 else None
 
 

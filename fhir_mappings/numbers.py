@@ -48,9 +48,9 @@ _COMPARATORS = {
 _WORDS = "|".join(sorted((re.escape(word) for word in _COMPARATORS if word), key=len, reverse=True))
 _DIGITS = r"(\d{1,30}(?:[.,]\d{1,30})?)"
 _NUMBER = re.compile(
-    rf"({_WORDS})?\s*{_DIGITS}(?:\s*([^\d\s.,].{{0,40}}|10[\^*eE⁰¹²³⁴⁵⁶⁷⁸⁹].{{0,40}}))?", re.IGNORECASE
+    rf"({_WORDS})?\s*{_DIGITS}(?:\s*([^\d\s.,–—-].{{0,40}}|10[\^*eE⁰¹²³⁴⁵⁶⁷⁸⁹].{{0,40}}))?", re.IGNORECASE
 )
-_BETWEEN = re.compile(rf"{_DIGITS}\s*(?:-|–|—|to|bis|à|a)\s*{_DIGITS}(?:\s*([^\d\s.,].{{0,40}}))?", re.IGNORECASE)
+_BETWEEN = re.compile(rf"{_DIGITS}\s*(?:-|–|—|to|bis|à|a)\s*{_DIGITS}(?:\s*([^\d\s.,–—-].{{0,40}}))?", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}[.,]\d{3}")
 
 

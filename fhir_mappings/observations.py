@@ -248,11 +248,11 @@ _CIRCUIT = re.compile(
     r"\b(?:ecmo|ecls|oxygenat\w*|membran\w*|(?:post|pre) ?oxy\w*|circuit|kreislauf\w*|extra[ck]orpor\w*)\b"
 )
 _VENOUS = re.compile(
-    r"\b(?:(?:zentral|gemischt|peripher)?venos\w*|venous|ven(?:eux|euse)s?|veine|vein|vene|vbg|zvk|cvc)\b"
+    r"\b(?:(?:zentral|gemischt|peripher)?venos\w*|venous|veineu(?:x|ses?)|veine|vein|vene|vbg|zvk|cvc)\b"
 )
 _CAPILLARY = re.compile(r"\b(?:capillar\w*|kapillar\w*|capillaire\w*|earlobe|finger\w*|ohrlapp\w*|fersen\w*|heel)\b")
-_ARTERIAL = re.compile(r"\b(?:arterial|arteriell\w*|arteriel(?:le)?s?|arter(?:y|ia|ie|io)\w*|abg|art)\b")
-_STATIC = re.compile(r"\b(?:quasi ?)?(?:static|statique|statisch\w*|stat)\b")
+_ARTERIAL = re.compile(r"\b(?:arterial|arteriell\w*|arteriel(?:le)?s?|arter(?:y|ia|ie|io|e)\w*|abg)\b|^art$")
+_STATIC = re.compile(r"\b(?:quasi ?)?(?:static|statique|statisch\w*)\b")
 _DYNAMIC = re.compile(r"\b(?:dynamic|dynamique|dynamisch\w*|dyn)\b")
 _NASOPHARYNX = re.compile(r"\b(?:nasopharyn\w*|rhinopharyn\w*|nasen rachen\w*)\b")
 _LAVAGE = re.compile(r"\b(?:\w*lavage|bal|lba)\b")
@@ -761,7 +761,7 @@ class _Reading:
         if not isinstance(document, dict):
             self.gaps.append(Gap(source, "unreadable-resource", reference="Observation"))
             return
-        if document.get("status") in _DOES_NOT_EXIST:
+        if document.get("status") in tuple(_DOES_NOT_EXIST):
             return
         identity = document.get("id")
         reference = f"Observation/{identity}" if isinstance(identity, str) else "Observation"
@@ -919,12 +919,8 @@ def _most_specific(concept: Concept, codes: list[tuple[Code, Coding]]) -> tuple[
 
 def _shown(values: Iterable[CodeableConcept]) -> str:
     """What a coded value says, for the eye."""
-    for value in values:
-        if value.text:
-            return value.text[:_SEEN_LENGTH]
-        for coding in value.coding:
-            return (coding.display or coding.code)[:_SEEN_LENGTH]
-    return ""
+    texts = (text for value in values for text in (value.text, *(c.display or c.code for c in value.coding)) if text)
+    return next(texts, "")[:_SEEN_LENGTH]
 
 
 def _of_string(vocabulary: Vocabulary, text: str) -> str | None:

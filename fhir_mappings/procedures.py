@@ -86,9 +86,9 @@ def concept_names() -> tuple[str, ...]:
 def collect(raws: Sequence[tuple[str, bytes]], *, context: Context) -> tuple[tuple[Procedure, ...], tuple[Gap, ...]]:
     """Procedure facts of the kinds that rules look for; `entered-in-error` and `preparation` never happened.
 
-    Gaps, with the concept whose absence cannot be concluded: `unreadable-resource` (no concept), `status-unknown`
-    (status), `future-date`, `procedure-code-unverified` (label), `procedure-text-only` (label; concept `ecmo`, `prone`
-    or `dialysis`).
+    Gaps, with the concept whose absence cannot be concluded (`ecmo` for every kind of it): `unreadable-resource` (no
+    concept), `status-unknown` (status), `future-date`, and `procedure-text-only` (label) for words or an unverified
+    code without a known one.
     """
     facts: list[Procedure] = []
     gaps: list[Gap] = []
@@ -117,15 +117,21 @@ def _read(source: str, resource: _Procedure, *, context: Context) -> tuple[Proce
     if not concepts:
         if status == "not-done":
             return None, []
-        why = "procedure-code-unverified" if doubtful else "procedure-text-only"
-        named = doubtful or tuple(sorted(set().union(*(_knowledge().unknown.find(text) for text in _texts(code)))))
-        return None, [Gap(source, why, name, reference, start, params=(("label", label),)) for name in named]
+        spoken = set().union(*(_knowledge().unknown.find(text) for text in _texts(code)))
+        named = sorted(spoken | {_family(name) for name in doubtful})
+        params = (("label", label),)
+        return None, [Gap(source, "procedure-text-only", name, reference, start, params=params) for name in named]
+    families = tuple(dict.fromkeys(_family(name) for name in concepts))
     if status not in _STATUSES:
         params = (("status", status),)
-        return None, [Gap(source, "status-unknown", name, reference, start, params=params) for name in concepts]
+        return None, [Gap(source, "status-unknown", name, reference, start, params=params) for name in families]
     if start is not None and context.is_future(start):
-        return None, [Gap(source, "future-date", name, reference, start) for name in concepts]
+        return None, [Gap(source, "future-date", name, reference, start) for name in families]
     return Procedure(reference=reference, concepts=concepts, status=status, start=start, end=end, label=label), []
+
+
+def _family(concept: str) -> str:
+    return "ecmo" if concept.startswith("ecmo-") else concept
 
 
 def _times(resource: _Procedure, *, context: Context) -> tuple[When | None, When | None]:

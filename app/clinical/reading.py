@@ -14,6 +14,15 @@ from app.clinical.intervals import Interval
 from fhir_mappings.facts import Measurement
 
 _SHOWN_DECIMALS = 6
+_UNITS = {
+    "mm[Hg]": "mmHg",
+    "mL/cm[H2O]": "mL/cmH2O",
+    "cm[H2O]": "cmH2O",
+    "ug/L": "µg/L",
+    "umol/L": "µmol/L",
+    "10*9/L": "x 10⁹/L",
+}
+"""UCUM codes as clinicians write them; evidence keeps the codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +120,8 @@ def decimal_text(value: Decimal) -> str:
         value = value.quantize(Decimal(1).scaleb(-_SHOWN_DECIMALS))
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def unit_text(unit: str) -> str:
+    """A unit as a card prints it."""
+    return _UNITS.get(unit, unit)

@@ -12,6 +12,13 @@ from fhir_mappings.facts import Gap, Source
 Clean = Callable[[str], str]
 
 
+class _Blank(dict[str, str]):
+    """A word that a source or gap does not give leaves nothing, not an error."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
 class Words:
     """The texts. `clean` neutralises a word that may come from patient data (markdown for cards, nothing for JSON)."""
 
@@ -48,7 +55,8 @@ class Words:
 
     def why(self, code: str, params: Mapping[str, str]) -> str:
         """Why a value or a source could not be used."""
-        return str(self._texts["why"][code]).format_map({name: self._clean(value) for name, value in params.items()})
+        words = _Blank({name: self._clean(value) for name, value in params.items()})
+        return str(self._texts["why"][code]).format_map(words).replace(" ()", "")
 
     def gap(self, gap: Gap) -> str:
         """What was refused, and why."""

@@ -78,8 +78,12 @@ class Store:
         self._engine = engine.create(url)
 
     async def open(self) -> None:
-        """Connect and bring the schema up to date. Raises BadDatabase or BadSchema."""
-        await engine.migrate(self._engine)
+        """Connect and bring the schema up to date. Raises BadDatabase or BadSchema, and is closed then."""
+        try:
+            await engine.migrate(self._engine)
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -102,22 +106,23 @@ class Store:
             raise NotRecorded("the knowledge could not be kept") from None
 
     async def knowledge(self, digest: str) -> bytes | None:
-        """The knowledge files of that hash."""
-        async with self._engine.connect() as connection:
-            found = await connection.scalar(select(knowledge.c.files).where(knowledge.c.hash == digest))
+        """The knowledge files of that hash. Raises BadDatabase."""
+        try:
+            async with self._engine.connect() as connection:
+                found = await connection.scalar(select(knowledge.c.files).where(knowledge.c.hash == digest))
+        except SQLAlchemyError:
+            raise BadDatabase("the knowledge could not be read") from None
         return None if found is None else bytes(found)
 
     async def record(self, decision: Decision) -> None:
         """Commit a decision with its facts and its answer; when this returns, it is on the disk. Raises NotRecorded.
 
-        The statements are compiled once and given to the driver itself: on every request, this halves what the same
-        three inserts cost through the engine (measured: 2.9 ms of CPU against 1.5 ms, with 75 kB of facts and answer).
+        The statements are compiled once and given to the driver itself: this halves what the same three inserts cost
+        through the engine (side by side, with 75 kB of facts and answer: 1.5 ms of CPU against 2.9 ms).
         """
         try:
             async with self._engine.connect() as connection:
-                driver = (await connection.get_raw_connection()).driver_connection
-                if driver is None:
-                    raise NotRecorded("the store is closed")
+                driver: Any = (await connection.get_raw_connection()).driver_connection
                 try:
                     for statement, row in _rows(decision):
                         await driver.execute(statement, row)

@@ -174,10 +174,10 @@ def _paired(
         notes.append(Note(Reason.of("nearer-fio2-refused"), withholds=True))
     ratio = ratio_text(pair)
     if charted is not None and charted.value and abs(charted.value - Decimal(ratio)) > charted.value / 10:
-        notes.append(Note(Reason.of("charted-differs", charted=shown(charted), computed=f"{ratio} mm[Hg]")))
+        notes.append(Note(Reason.of("charted-differs", charted=shown(charted), computed=f"{ratio} mmHg")))
     percent = decimal_text((fio2.value or Decimal(0)) * 100)
     return Reading(
-        Reason.of("value", value=f"{ratio} mm[Hg]", age=hours_text(chart.age(gas.when.earliest))),
+        Reason.of("value", value=f"{ratio} mmHg", age=hours_text(chart.age(gas.when.earliest))),
         interval=Interval.of(gas.value or 0, gas.comparator).divided_by(Fraction(fio2.value or 1)),
         evidence=_evidence(gas, fio2),
         shown=f"{gas.comparator}{ratio} mmHg (PaO2 {decimal_text(gas.value or Decimal(0))}, FiO2 {percent} %)",

@@ -9,7 +9,7 @@ from fractions import Fraction
 from app.clinical.chart import Chart, hours_text
 from app.clinical.intervals import Interval
 from app.clinical.knowledge import Leaf
-from app.clinical.reading import Evidence, Note, Reading, Reason, decimal_text
+from app.clinical.reading import Evidence, Note, Reading, Reason, decimal_text, unit_text
 from fhir_mappings.facts import Gap, Measurement
 
 
@@ -68,7 +68,7 @@ def shown(m: Measurement) -> str:
     if m.value is None:
         return m.coded
     value = m.value.quantize(Decimal("0.1")) if m.kind in {"derived", "estimated"} else m.value
-    return f"{m.comparator}{decimal_text(value)} {m.unit}".strip()
+    return f"{m.comparator}{decimal_text(value)} {unit_text(m.unit)}".strip()
 
 
 def _newest(chart: Chart, *, name: str, values: list[Measurement], refused: list[Gap]) -> Reading:

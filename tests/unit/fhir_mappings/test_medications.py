@@ -198,7 +198,7 @@ class TestMedicationResource:
         raw = json.dumps({"resourceType": "Medication", "id": "m1"}).encode()
         uses, gaps = read(self.reference(reference), where=context(medications={"Medication/m1": raw}))
         assert uses[0].identity == "none"
-        assert gaps == (Gap("orders", "medication-not-found", reference="MedicationRequest/r1"),)
+        assert gaps == (Gap("orders", "medication-not-found", "medication", "MedicationRequest/r1"),)
 
     @pytest.mark.parametrize("raw", [b"[]", b'{"resourceType": "Patient", "id": "m1"}'])
     def test_that_is_something_else_is_not_there(self, raw: bytes) -> None:
@@ -325,10 +325,24 @@ class TestState:
         ],
     )
     def test_an_unknown_status_is_a_gap(self, resource: dict[str, Any], reference: str) -> None:
-        assert read(resource) == (
-            (),
-            (Gap("orders", "status-unknown", reference=reference, params=(("status", "unknown"),)),),
-        )
+        params = (("status", "unknown"),)
+        gap = Gap("orders", "status-unknown", "medication", reference, displaces=True, params=params)
+        assert read(resource) == ((), (gap,))
+
+    @pytest.mark.parametrize(
+        ("concept", "displaces"),
+        [
+            (concept((ATC, "J01CR02")), False),
+            ({"text": "Paracetamol"}, False),
+            ({"text": "Kineret"}, True),
+            (concept(("urn:local", "1")), True),
+        ],
+    )
+    def test_an_unknown_status_matters_when_the_drug_may_be_a_listed_one(
+        self, concept: dict[str, Any], displaces: bool
+    ) -> None:
+        _, gaps = read(request(status="unknown", medicationCodeableConcept=concept))
+        assert [gap.displaces for gap in gaps] == [displaces]
 
     @pytest.mark.parametrize(
         ("raw", "reference"),
@@ -344,7 +358,7 @@ class TestState:
         good = json.dumps(request()).encode()
         uses, gaps = medications.collect([("orders", raw), ("orders", good)], context=context())
         assert [use.reference for use in uses] == ["MedicationRequest/r1"]
-        assert gaps == (Gap("orders", "unreadable-resource", reference=reference),)
+        assert gaps == (Gap("orders", "unreadable-resource", "medication", reference, displaces=True),)
 
     def test_a_number_beyond_all_sense_is_a_gap(self) -> None:
         dosage = {
@@ -495,6 +509,27 @@ class TestHowMuch:
     def test_of_one_administration(self) -> None:
         assert one(administration(dosage={"dose": {"value": 300, "unit": "mg"}})).daily_mg == Decimal(300)
         assert one(administration()).daily_mg is None
+
+    def test_of_a_day_is_the_sum_of_its_administrations(self) -> None:
+        def given(at: str, dose: dict[str, Any] | None, code: str = "J02AC01", **fields: Any) -> tuple[str, bytes]:
+            drug = concept((ATC, code))
+            resource = administration(medicationCodeableConcept=drug, effectiveDateTime=at, **fields)
+            resource |= {"dosage": {"dose": dose}} if dose else {}
+            return "administrations", json.dumps(resource).encode()
+
+        mg = {"value": 200, "unit": "mg"}
+        raws = [
+            given("2021-03-18T20:00:00+01:00", mg),
+            given("2021-03-19T08:00:00+01:00", mg),
+            given("2021-03-19T20:00:00+01:00", mg),
+            given("2021-03-19T23:30:00Z", mg),  # the 20th in Paris
+            given("2021-03-19T12:00:00+01:00", mg, "J02AC03"),
+            given("2021-03-19T12:00:00+01:00", mg, status="not-done"),
+            given("2021-03-17T08:00:00+01:00", mg),
+            given("2021-03-17T20:00:00+01:00", None),
+        ]
+        uses, _ = medications.collect(raws, context=context())
+        assert [use.daily_mg for use in uses] == [200, 400, 400, 200, 200, 200, None, None]
 
     @pytest.mark.parametrize(
         "instruction",

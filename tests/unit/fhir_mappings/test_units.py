@@ -181,8 +181,10 @@ def test_refusals(name: str, value: str, unit: str, why: str) -> None:
 
 
 def test_long_numbers_stay_exact() -> None:
-    value = D("10.0" + "0" * 58 + "1")
-    assert units.convert("crp", value, "mg/dL") == value.scaleb(1) > 100
+    zeros = "0" * 57
+    converted = units.convert("crp", D(f"10.0{zeros}1"), "mg/dL")
+    assert converted == D(f"100.{zeros}1")
+    assert converted > 100
 
 
 @pytest.mark.parametrize(

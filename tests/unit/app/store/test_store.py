@@ -1,0 +1,318 @@
+"""The store: a decision is there, whole, or was not recorded; patient data can go; no foreign schema is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from app.store import engine, models
+from app.store.decisions import Decision, Store
+from app.store.errors import BadDatabase, BadSchema, NotRecorded, StoreError
+
+KNOWLEDGE = "f" * 64
+
+
+def decision(**changes: Any) -> Decision:
+    made = Decision(
+        id=str(uuid.uuid4()),
+        created_at=datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC),
+        client="anonymous",
+        tenant="dev",
+        service="anakinra-ruxolitinib-patient-view",
+        hook="patient-view",
+        hook_instance=str(uuid.uuid4()),
+        request_digest="d" * 64,
+        knowledge_hash=KNOWLEDGE,
+        outcome="card",
+        status=200,
+        answer=b'{"cards":[]}',
+        patient="patient-canary",
+        facts=b"facts-canary",
+        versions={"app": "0.1.0"},
+        verdicts={"pilot-full": {"verdict": "met"}},
+        evidence=[{"concept": "crp", "value": "262.10"}],
+        gaps=[{"source": "labs", "why": "timeout"}],
+        timing={"total_ms": 12},
+    )
+    return replace(made, **changes)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "decisions.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[Store]:
+    async with Store(f"sqlite+aiosqlite:///{path}") as store:
+        await store.keep_knowledge(KNOWLEDGE, b"files")
+        yield store
+
+
+def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
+    """As another process sees them: what is committed."""
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(b"not a database, " * 100)
+
+
+async def test_a_programming_error_stays_one_and_leaves_nothing(store: Store, path: Path) -> None:
+    with pytest.raises(TypeError):
+        await store.record(decision(verdicts=object()))
+    assert rows(path, "select * from decisions") == []
+    await store.record(decision())
+
+
+async def test_a_recorded_decision_is_committed_and_comes_back_as_it_was(store: Store, path: Path) -> None:
+    made = decision()
+    await store.record(made)
+    assert rows(path, "select id, created_at, outcome from decisions") == [
+        (made.id, "2026-11-23T12:00:00.123456+00:00", "card")
+    ]
+    assert await store.get(made.id) == made
+    assert await store.get(str(uuid.uuid4())) is None
+
+
+async def test_decimals_and_zones_are_kept_in_one_form(store: Store, path: Path) -> None:
+    at = datetime(2026, 11, 23, 13, 0, tzinfo=timezone(timedelta(hours=1)))
+    made = decision(evidence=[{"value": Decimal("262.10")}], created_at=at)
+    await store.record(made)
+    found = await store.get(made.id)
+    assert found is not None
+    assert found.evidence == [{"value": "262.10"}]
+    assert found.created_at == at
+    assert rows(path, "select created_at from decisions") == [("2026-11-23T12:00:00.000000+00:00",)]
+
+
+async def test_a_decision_without_facts_or_answer_has_none(store: Store) -> None:
+    made = decision(facts=None, patient=None, answer=None, status=None)
+    await store.record(made)
+    assert await store.get(made.id) == made
+
+
+async def test_the_patient_stands_in_the_removable_tables_only(store: Store, path: Path) -> None:
+    await store.record(decision())
+    for table in ("decisions", "knowledge"):
+        assert "canary" not in str(rows(path, f"select * from {table}"))  # noqa: S608
+    assert "patient-canary" in str(rows(path, "select * from decision_facts"))
+
+
+async def test_a_patients_data_can_be_removed(store: Store, path: Path) -> None:
+    first, second, other = decision(), decision(), decision(patient="somebody-else")
+    for made in (first, second, other):
+        await store.record(made)
+    assert await store.remove_patient("patient-canary") == 2
+    assert await store.get(first.id) == replace(first, facts=None, patient=None, answer=None, status=None)
+    assert await store.get(other.id) == other
+    assert len(rows(path, "select id from decisions")) == 3
+    await store.close()
+    left = content(path)
+    assert b"somebody-else" in left
+    assert b"patient-canary" not in left
+
+
+async def test_half_a_decision_is_never_there(store: Store, path: Path) -> None:
+    made = decision()
+    with pytest.raises(NotRecorded):
+        await store.record(replace(made, answer="not bytes but text", status={}))  # type: ignore[arg-type]
+    assert rows(path, "select * from decisions") == []
+    await store.record(made)
+    assert len(rows(path, "select * from decisions")) == 1
+
+
+@pytest.mark.parametrize("changes", [{"knowledge_hash": "unknown"}, {"client": None}, {"verdicts": {"x": "\ud800"}}])
+async def test_what_cannot_be_recorded_is_said_without_data(store: Store, changes: dict[str, Any]) -> None:
+    with pytest.raises(NotRecorded) as caught:
+        await store.record(decision(**changes))
+    assert "canary" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    await store.record(decision())
+
+
+async def test_the_same_decision_is_not_recorded_twice(store: Store, path: Path) -> None:
+    made = decision()
+    await store.record(made)
+    with pytest.raises(NotRecorded):
+        await store.record(made)
+    assert len(rows(path, "select * from decisions")) == 1
+
+
+async def test_many_at_once_are_all_recorded(store: Store, path: Path) -> None:
+    made = [decision() for _ in range(50)]
+    await asyncio.gather(*map(store.record, made))
+    assert {row[0] for row in rows(path, "select id from decisions")} == {one.id for one in made}
+
+
+async def test_a_caller_that_goes_away_leaves_no_half(store: Store, path: Path) -> None:
+    async def abandoned(after: int) -> None:
+        task = asyncio.create_task(store.record(decision(facts=b"x" * 200_000)))
+        for _ in range(after):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    for after in range(30):
+        await abandoned(after)
+    await store.record(decision())
+    whole = rows(
+        path,
+        "select count(*), count(f.decision_id), count(a.decision_id) from decisions d "
+        "left join decision_facts f on f.decision_id = d.id left join decision_answers a on a.decision_id = d.id",
+    )[0]
+    assert whole[0] == whole[1] == whole[2] >= 1
+
+
+async def test_knowledge_is_kept_once(store: Store, path: Path) -> None:
+    await store.keep_knowledge(KNOWLEDGE, b"files")
+    assert await store.knowledge(KNOWLEDGE) == b"files"
+    assert await store.knowledge("other") is None
+    assert len(rows(path, "select * from knowledge")) == 1
+
+
+async def test_durability_is_as_promised(store: Store, path: Path) -> None:
+    async with store._engine.connect() as connection:
+        settings = {
+            name: (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "busy_timeout")
+        }
+    full = 2
+    assert settings == {
+        "journal_mode": "wal",
+        "synchronous": full,
+        "foreign_keys": 1,
+        "secure_delete": 1,
+        "busy_timeout": 2000,
+    }
+    assert mode(path) == 0o600
+
+
+async def test_a_broken_database_is_said_without_data(store: Store, path: Path) -> None:
+    made = decision()
+    await store.record(made)
+    with sqlite3.connect(path) as connection:
+        for table in ("decision_answers", "decision_facts", "decisions", "knowledge"):
+            connection.execute(f"drop table {table}")
+    connection.close()
+    for attempt in (
+        store.record(made),
+        store.get(made.id),
+        store.remove_patient("patient-canary"),
+        store.keep_knowledge(KNOWLEDGE, b"x"),
+        store.knowledge(KNOWLEDGE),
+    ):
+        with pytest.raises(StoreError) as caught:
+            await attempt
+        assert "canary" not in str(caught.value)
+        assert caught.value.__suppress_context__
+
+
+async def test_opening_again_keeps_what_is_there(path: Path) -> None:
+    made = decision()
+    async with Store(f"sqlite+aiosqlite:///{path}") as store:
+        await store.keep_knowledge(KNOWLEDGE, b"files")
+        await store.record(made)
+    async with Store(f"sqlite+aiosqlite:///{path}") as store:
+        assert await store.get(made.id) == made
+
+
+async def test_memory_works_for_short_lives() -> None:
+    async with Store("sqlite+aiosqlite:///:memory:") as store:
+        await store.keep_knowledge(KNOWLEDGE, b"files")
+        made = decision()
+        await store.record(made)
+        assert await store.get(made.id) == made
+
+
+async def test_a_schema_from_the_future_is_refused(store: Store, path: Path) -> None:
+    await store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+    connection.close()
+    with pytest.raises(BadSchema, match=r"9999.*0001"):
+        await Store(f"sqlite+aiosqlite:///{path}").open()
+
+
+async def test_a_database_of_somebody_else_is_refused(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table theirs (x)")
+    connection.close()
+    with pytest.raises(BadSchema, match="database of its own"):
+        await Store(f"sqlite+aiosqlite:///{path}").open()
+    assert rows(path, "select name from sqlite_master") == [("theirs",)]
+
+
+async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    spoil(path)
+    with pytest.raises(BadDatabase, match="cannot be opened"):
+        await Store(f"sqlite+aiosqlite:///{path}").open()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("nonsense", "not a database address"),
+        ("postgresql+asyncpg://user:secret@host/db", "SQLite"),
+        ("sqlite:///x.db", "aiosqlite"),
+        ("sqlite+aiosqlite:////nonexistent/folder/x.db", "cannot be created"),
+    ],
+)
+def test_a_wrong_address_is_said_without_it(url: str, said: str) -> None:
+    with pytest.raises(BadDatabase, match=said) as caught:
+        Store(url)
+    assert "secret" not in str(caught.value)
+
+
+async def test_migrations_make_what_the_models_say(store: Store, path: Path) -> None:
+    await store.close()
+    sync = create_engine(f"sqlite:///{path}")
+    with sync.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": _same_kind})
+        assert compare_metadata(context, models.metadata) == []
+    sync.dispose()
+
+
+def _same_kind(_context: object, _column: object, _meta: object, found: Any, wanted: Any) -> bool:
+    """True when the types differ; ours that decorate a type are compared by what they decorate."""
+    inner = getattr(wanted, "impl_instance", wanted)
+    return found._type_affinity is not inner._type_affinity
+
+
+def test_one_tree_of_errors() -> None:
+    assert all(issubclass(kind, StoreError) for kind in (BadDatabase, BadSchema, NotRecorded))
+
+
+def test_statements_hide_their_parameters() -> None:
+    made = engine.create("sqlite+aiosqlite:///:memory:")
+    assert made.sync_engine.hide_parameters
+
+
+def test_a_decision_does_not_print_patient_data() -> None:
+    assert "canary" not in repr(decision(answer=b"canary", evidence=["canary"], verdicts="canary", gaps=["canary"]))
