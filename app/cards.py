@@ -17,12 +17,13 @@ from app import report
 from app.clinical.assessment import Assessment
 from app.clinical.chart import hours_text
 from app.clinical.findings import Finding
-from app.clinical.reading import Evidence, Reason
+from app.clinical.reading import Evidence, Reason, decimal_text
 from app.clinical.results import CriterionResult, SafetyResult
 from app.protocols.words import Words
 from cds_hooks import markdown
 from cds_hooks.markdown import Safe
 from cds_hooks.response import Action, Card, Coding, Link, OverrideReason, Source, Suggestion
+from fhir_mappings.facts import Measurement
 
 SYSTEM = "urn:oid:2.25.242587638741105522790491737721017241513"
 """This project's own identifier for its codes: generated once, no domain is owned (reading 7)."""
@@ -228,7 +229,7 @@ class _Page:
         return " to ".join(texts)
 
     def _confirmations(self) -> list[Safe]:
-        return self._section("confirmations", [markdown.text(c.text) for c in self.full.protocol.confirmations])
+        return self._section("confirmations", [_own(c.text) for c in self.full.protocol.confirmations])
 
     def _closing(self) -> list[Safe]:
         b = self.a.background
@@ -238,8 +239,8 @@ class _Page:
             when = self._time(b.blood_culture.when.earliest)
             culture = f"{markdown.text(b.blood_culture.coded)} ({markdown.text(what)}, {when})"
         words = [self.words.term("difference", d) for d in b.differences]
-        platelets = "not found" if b.platelets is None else f"{b.platelets.value:f} x 10⁹/L"
-        peep = "not found" if b.peep is None else f"{b.peep.value:f} cmH2O"
+        platelets = "not found" if b.platelets is None else f"{_number(b.platelets)} x 10⁹/L"
+        peep = "not found" if b.peep is None else f"{_number(b.peep)} cmH2O"
         ecmo = next((a.shown for c in self.full.criteria for a in c.outcome.asked if a.input == "ecmo_at_gas"), "")
         lines = [
             self.words.card("detail", "culture", culture=culture),
@@ -250,7 +251,11 @@ class _Page:
                 ventilated=_days(b.days_ventilated, ""),
             ),
             self.words.card(
-                "detail", "ventilator", peep=peep, position=b.position or "not charted", ecmo=ecmo or "unknown"
+                "detail",
+                "ventilator",
+                peep=peep,
+                position=_clean(b.position) or "not charted",
+                ecmo=_clean(ecmo) or "unknown",
             ),
             self.words.card("detail", "differences", differences=", ".join(words))
             if words
@@ -362,6 +367,10 @@ def _days(days: int | None, suffix: str) -> str:
     if days is None:
         return "date not found"
     return f"{days} {'day' if days == 1 else 'days'} {suffix}".strip()
+
+
+def _number(m: Measurement) -> str:
+    return f"{m.comparator}{'' if m.value is None else decimal_text(m.value)}"
 
 
 def _clean(value: str) -> str:

@@ -118,7 +118,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    settings = None if options.config is None else load(options.config)
+    settings = None if options.config is None else _site(options.config)
     tenant = None if settings is None else settings.tenants[0]
     bedside = knowledge.load()
     ids = [p.id for p in bedside.library.knowledge.protocols]
@@ -139,6 +139,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     else:
         print(evaluate.table(answer))
     return 0
+
+
+def _site(path: Path) -> Settings:
+    """The configuration as an input of `evaluate`, whose exit status 2 says that an input is not usable."""
+    try:
+        return load(path)
+    except SettingsError as error:
+        raise UsageError(str(error)) from None
 
 
 def _openapi(_: argparse.Namespace) -> int:
@@ -164,6 +172,8 @@ def _now(text: str | None) -> datetime:
         raise UsageError("--now: not an ISO timestamp: write it like 2026-11-21T08:00:00+01:00") from None
     if moment.tzinfo is None:
         raise UsageError("--now: has no zone: write it like 2026-11-21T08:00:00+01:00")
+    if not 1900 <= moment.year <= 2200:
+        raise UsageError("--now: no year in which this could be evaluated: write one from 1900 to 2200")
     return moment.astimezone(UTC)
 
 

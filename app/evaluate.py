@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from app import cards, drafts, report
 from app.clinical.assessment import assess
-from app.gather import from_bundle, subject_of
+from app.gather import at_site, from_bundle, subject_of
 from app.knowledge import Bedside
 from fhir_mappings import mapping
 from fhir_mappings.context import Context
@@ -36,7 +36,8 @@ def document(raw: bytes, *, bedside: Bedside, options: Options) -> dict[str, Any
     Raises BundleError. Card uuids depend on `now` and the patient, so the same question has the same answer.
     """
     patient_id = subject_of(raw, chosen=options.patient)
-    parts = from_bundle(raw, plan=bedside.plan_for(options.overlay), now=options.now, patient_id=patient_id)
+    asked, gone = at_site(bedside.plan_for(options.overlay), absent=options.overlay.absent_source)
+    parts = (*from_bundle(raw, plan=asked, now=options.now, patient_id=patient_id), *gone)
     context = Context(now=options.now, zone=options.zone, overlay=options.overlay)
     facts = mapping.to_facts(parts, patient_id=patient_id, context=context)
     knowledge = bedside.library.knowledge
@@ -49,7 +50,7 @@ def document(raw: bytes, *, bedside: Bedside, options: Options) -> dict[str, Any
     decision = uuid5(NAMESPACE_URL, f"urn:rescue-cds:evaluate:{options.now.isoformat()}:{patient_id}")
     shown = cards.build(found, words=bedside.words, decision=decision, drafts=offered)
     answer = report.document(found, words=bedside.plain, protocols=options.protocols)
-    answer["patient"] = f"Patient/{patient_id}"
+    answer["patient"] = report.printable(f"Patient/{patient_id}")
     answer["suggestions"] = [draft.resource for draft in offered]
     answer["cards"] = [card.to_json() for card in shown]
     return answer

@@ -86,6 +86,16 @@ class _Answer:
     ms: float | None = None
 
 
+def at_site(plan: Sequence[Need], *, absent: frozenset[str]) -> tuple[tuple[Need, ...], tuple[Part, ...]]:
+    """The needs whose resource type this site's server has, and a part for each of the others that says so."""
+    gone = tuple(
+        Part(Source(need.key, need.resource_type, "failed", "absent-at-site"))
+        for need in plan
+        if need.resource_type in absent
+    )
+    return tuple(need for need in plan if need.resource_type not in absent), gone
+
+
 async def gather(
     *,
     plan: Sequence[Need],

@@ -10,12 +10,13 @@ from app import drafts, plan
 from app.drafts import Templates
 from app.plan import Need
 from app.protocols import loader
-from app.protocols.loader import Library
+from app.protocols.loader import KnowledgeError, Library
 from app.protocols.words import Words
 from cds_hooks import markdown
 from cds_hooks.discovery import Service
 from fhir_mappings import codebook
 from fhir_mappings.codebook import Code
+from fhir_mappings.errors import BadCodebook
 from fhir_mappings.facts import Overlay
 
 HOOK = "patient-view"
@@ -50,7 +51,7 @@ class Bedside:
 
 
 def load() -> Bedside:
-    """Raises KnowledgeError when a file does not fit together."""
+    """Raises KnowledgeError when a file does not fit together, or the treatment is no valid order."""
     library = loader.load()
     words = Words(library.words, knowledge=library.knowledge, clean=markdown.text)
     needs = tuple(_plan({}))
@@ -58,7 +59,7 @@ def load() -> Bedside:
         library=library,
         words=words,
         plain=words.cleaned_by(lambda value: markdown.plain(value, limit=200)),
-        templates=drafts.templates(library.treatment),
+        templates=_templates(library),
         needs=needs,
         services=(
             Service(
@@ -72,6 +73,17 @@ def load() -> Bedside:
         ),
         version=_version(),
     )
+
+
+def _templates(library: Library) -> Templates:
+    try:
+        return drafts.templates(library.treatment)
+    except (BadCodebook, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        what = str(error) if isinstance(error, BadCodebook) else type(error).__name__
+        raise KnowledgeError(
+            f"app/protocols/shared/treatment.toml: [[drug]]: no valid order can be made of it ({what}): "
+            "compare the keys and values with the shipped file"
+        ) from None
 
 
 def _plan(extra: Mapping[str, tuple[str, str]]) -> Sequence[Need]:

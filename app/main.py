@@ -63,14 +63,14 @@ def create_app(
     )
     app.include_router(router(service))
     app.add_exception_handler(HTTPException, _http_refusal)
-    app.add_middleware(
+    app.add_middleware(HeaderLimit)
+    app.add_middleware(  # the last one added is the outermost: every refusal carries its headers
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
         allow_origin_regex=LOCAL_ORIGINS if settings.profile == "dev" else None,
         allow_methods=["GET", "HEAD", "POST"],
         allow_headers=["authorization", "content-type"],
     )
-    app.add_middleware(HeaderLimit)
     app.state.service = service
     return app
 

@@ -19,6 +19,8 @@ from app.clinical.results import CriterionResult, ProtocolResult, SafetyResult
 from app.protocols.words import Words
 
 SCHEMA = 1
+LONGEST = 512
+"""Characters of a word of the record: ids may have that many (cds_hooks.request.MAX_ID)."""
 
 
 def document(assessment: Assessment, *, words: Words, protocols: Iterable[str] = ()) -> dict[str, Any]:
@@ -83,8 +85,8 @@ def safety_entry(result: SafetyResult, *, assessment: Assessment, words: Words) 
 
 
 def because(outcome: Outcome, *, words: Words) -> str:
-    """The deciding answers in words; named by their input where there are several."""
-    if len(outcome.because) == 1:
+    """The deciding answers in words, named by their input where more than one input was asked."""
+    if len(outcome.because) == 1 and len(outcome.asked) <= 1:
         return words.reason(outcome.because[0].reason)
     return "; ".join(f"{words.input_title(a.input)}: {words.reason(a.reason)}" for a in outcome.because)
 
@@ -105,7 +107,7 @@ def evidence(entries: Iterable[Evidence], *, now: datetime) -> list[dict[str, st
         if e.effective is not None:
             entry["effective"] = instant(e.effective)
             entry["age_hours"] = age_hours(now, e.effective)
-        found.append({name: value for name, value in entry.items() if value})
+        found.append({name: shown for name, value in entry.items() if (shown := printable(value))})
     return found
 
 
@@ -113,10 +115,21 @@ def gaps(assessment: Assessment, *, words: Words) -> list[dict[str, str]]:
     """What could not be looked at, then what was there and could not be used."""
     lost = [{"source": s.key, "why": words.source(s)} for s in assessment.lost]
     refused = [
-        {"source": gap.source, "why": words.gap(gap)} | ({"reference": gap.reference} if gap.reference else {})
+        {"source": gap.source, "why": words.gap(gap)}
+        | ({"reference": printable(gap.reference)} if gap.reference else {})
         for gap in assessment.gaps
     ]
     return lost + refused
+
+
+def printable(value: str) -> str:
+    """A word of the record as it stands, without characters that no screen, terminal or card can show, and cut.
+
+    The JSON is data, so nothing is escaped here; but a control character is no member of a card, and would make a
+    terminal do things.
+    """
+    shown = "".join(c for c in value[: 2 * LONGEST] if c.isprintable())
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
 
 
 def instant(moment: datetime) -> str:

@@ -20,7 +20,7 @@ from app import cards, drafts, report
 from app.cards import Draft
 from app.clinical.assessment import Assessment, assess
 from app.gateway.fhir import Deadline, Gateway
-from app.gather import Gathered, gather
+from app.gather import Gathered, at_site, gather
 from app.knowledge import PATIENT_VIEW, Bedside
 from app.settings import Caller, Settings
 from app.store.decisions import Decision, Store
@@ -31,7 +31,7 @@ from cds_hooks.request import HookRequest
 from cds_hooks.response import Card, Response, encode
 from fhir_mappings import mapping
 from fhir_mappings.context import Context
-from fhir_mappings.facts import Facts, Source
+from fhir_mappings.facts import Facts
 
 EXTENSION = "org.rescue-cds.decision"
 
@@ -84,7 +84,8 @@ class HookService:
 
         Raises the CdsHooksError tree for a call that cannot be read, NotRecorded when the decision cannot be kept.
         """
-        request = calls.parse(body, hook="patient-view")
+        limits = self.settings.body
+        request = calls.parse(body, hook="patient-view", max_depth=limits.depth, max_number=limits.number)
         course = _Course(uuid4(), time.perf_counter(), self.clock(), caller, request)
         status = 200
         if request.user_is_patient:
@@ -126,10 +127,9 @@ class HookService:
             no_base = "unknown-fhir-server"
         if base is not None and request.fhir_authorization is not None:
             token = request.fhir_authorization.access_token.reveal()
-        absent = tenant.overlay.absent_source
-        plan = self._plans[tenant.name]
+        plan, gone = at_site(self._plans[tenant.name], absent=tenant.overlay.absent_source)
         gathered = await gather(
-            plan=[need for need in plan if need.resource_type not in absent],
+            plan=plan,
             prefetch=request.prefetch,
             base=base,
             token=token,
@@ -139,8 +139,7 @@ class HookService:
             deadline=Deadline(self.settings.deadline_seconds),
             no_base=no_base,
         )
-        gone = [Source(n.key, n.resource_type, "failed", "absent-at-site") for n in plan if n.resource_type in absent]
-        gathered = replace(gathered, parts=(*gathered.parts, *(mapping.Part(source) for source in gone)))
+        gathered = replace(gathered, parts=(*gathered.parts, *gone))
         course.timing["requests"] = gathered.requests
         course.timing["sources_ms"] = {key: round(ms, 1) for key, ms in gathered.ms.items()}
         return gathered
@@ -211,7 +210,7 @@ def _instance(value: str) -> str:
     """A hookInstance is meant to be an opaque id; one that is not a short token is kept as its digest only."""
     if len(value) <= 64 and all(c.isalnum() or c in "-_.:" for c in value):
         return value
-    return "sha256:" + hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()
+    return hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()
 
 
 def _verdicts(found: Assessment) -> dict[str, Any]:

@@ -116,14 +116,16 @@ class HookRequest:
         return self.context.user_is_patient
 
 
-def parse(body: bytes, *, hook: str) -> HookRequest:
-    """The call in ``body`` to a service that answers ``hook``.
+def parse(
+    body: bytes, *, hook: str, max_depth: int = strict_json.MAX_DEPTH, max_number: int = strict_json.MAX_NUMBER
+) -> HookRequest:
+    """The call in ``body`` to a service that answers ``hook``; the limits are those of :func:`.strict_json.check`.
 
     Prefetch values stay raw JSON, so that a large prefetch is parsed once, by whoever knows what to look for.
 
     :raises BadRequest: naming the member that is wrong, never its value.
     """
-    strict_json.check_text(body)
+    strict_json.check_text(body, max_depth=max_depth, max_number=max_number)
     envelope = _Members(strict_json.members(body, name="the body"), path="")
     if envelope.required_text("hook", limit=MAX_ID) != hook:
         raise BadRequest("hook is not the hook of this service", code="value")

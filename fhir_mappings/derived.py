@@ -9,6 +9,7 @@ Gap codes (params): plateau-not-above-peep (seen), implausible (seen, unit).
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -98,11 +99,18 @@ class _Pairs:
 
     def __init__(self, facts: Facts, rules: Pairing) -> None:
         self.rules = rules
-        self.fio2 = _exactly(facts.of("fio2"))
+        fio2 = _exactly(facts.of("fio2"))
+        self.periods = [m for m in fio2 if m.period_start is not None]
+        points = [m for m in fio2 if m.period_start is None and m.when.exact]
+        self.points = sorted(points, key=lambda m: (m.when.earliest, m.reference))
+        self.instants = [m.when.earliest for m in self.points]
+        self.panels: dict[str, list[Measurement]] = {}
+        for one in fio2:
+            self.panels.setdefault(one.panel, []).append(one)
         self.refusals = facts.refused(["fio2"])
         self.procedures = [p for p in facts.procedures if not _VENTILATION.isdisjoint(p.concepts)]
         signs = [m for name in ("peep", "pplat", "vt") for m in facts.of(name)]
-        self.signs = [m.when for m in (*signs, *self.fio2) if m.concept != "fio2" or m.kind == "ventilator"]
+        self.signs = [m.when for m in (*signs, *fio2) if m.concept != "fio2" or m.kind == "ventilator"]
 
     def of(self, gas: Measurement) -> GasPair:
         """The gas with its FiO2, or with the reason why there is none."""
@@ -119,12 +127,17 @@ class _Pairs:
 
     def candidates(self, gas: Measurement) -> dict[Measurement, datetime]:
         """FiO2 within the window and the instant each counts at. One entered with the gas counts at the gas."""
-        moment = gas.when.earliest
+        moment, reach = gas.when.earliest, self.rules.fio2
         found: dict[Measurement, datetime] = {}
-        for fio2 in self.fio2:
-            at = moment if _same_panel(gas, fio2) else _at(fio2, moment) if gas.when.exact else None
-            if at is not None and abs(at - moment) <= self.rules.fio2:
-                found[fio2] = at
+        if gas.when.exact:
+            first, last = bisect_left(self.instants, moment - reach), bisect_right(self.instants, moment + reach)
+            found.update(zip(self.points[first:last], self.instants[first:last], strict=True))
+            for fio2 in self.periods:
+                at = _at(fio2, moment)
+                if at is not None and abs(at - moment) <= reach:
+                    found[fio2] = at
+        if gas.panel:
+            found.update(dict.fromkeys(self.panels.get(gas.panel, ()), moment))
         if any(_is_default(gas, fio2) for fio2 in found) and self.ventilated(gas):
             found = {fio2: at for fio2, at in found.items() if not _is_default(gas, fio2)}
         return found

@@ -181,6 +181,7 @@ class Concept:
     quantity: str = ""
     quantities: Mapping[str, str] = field(default_factory=dict)
     kinds: tuple[str, ...] = ()
+    site_kind: str = ""
     vocabulary: Vocabulary | None = None
     numeric: Mapping[str, Cutoffs] = field(default_factory=dict)
     trap: bool = False
@@ -218,6 +219,7 @@ def concepts() -> Mapping[str, Concept]:
             quantity=table.get("quantity", ""),
             quantities=table.get("quantities", {}),
             kinds=tuple(table.get("kinds", ())),
+            site_kind=table.get("site_kind", ""),
             vocabulary=vocabularies()[table["answers"]] if "answers" in table else None,
             numeric={kind: _cutoffs(rule) for kind, rule in table.get("numeric", {}).items()},
             trap=table.get("trap", False),
@@ -361,6 +363,19 @@ class _Refused(msgspec.Struct, frozen=True, gc=False):
     displaces: bool = True
 
 
+class _Wanted(msgspec.Struct, frozen=True, gc=False):
+    """The codings of a node that are ours; when all mean one concept also the concept and its most specific code."""
+
+    codes: list[tuple[Code, Coding]]
+    names: frozenset[str] = frozenset()
+    concept: Concept | None = None
+    code: Code | None = None
+    label: str = ""
+
+
+_UNWANTED = _Wanted([])
+
+
 class _Place(msgspec.Struct, frozen=True, gc=False):
     """Everything about one Observation that its components share."""
 
@@ -407,7 +422,7 @@ class _Reading:
         self.gaps: list[Gap] = []
         self.refused_corrections: list[tuple[Gap, tuple[str, ...]]] = []
         self._codes: dict[tuple[str, str], Code | None] = {}
-        self._wanted: dict[CodeableConcept, list[tuple[Code, Coding]]] = {}
+        self._wanted: dict[CodeableConcept, _Wanted] = {}
         self._times: dict[str, When | None] = {}
 
     # ---- codes and times
@@ -424,7 +439,8 @@ class _Reading:
             if own is None:
                 found = self.find(coding)
             elif own[0] in self.concepts:
-                found = Code(own[0], local.rpartition("|")[0], coding.code, kind=own[1], source="overlay")
+                kind = own[1] or self.concepts[own[0]].site_kind
+                found = Code(own[0], local.rpartition("|")[0], coding.code, kind=kind, source="overlay")
         self._codes[mark] = found
         return found
 
@@ -471,44 +487,55 @@ class _Reading:
         if observation.status in _DOES_NOT_EXIST:
             return
         wanted = self.wanted(observation.code)
-        inner = [(node, codes) for node in observation.component if (codes := self.wanted(node.code))]
-        if not wanted and not inner:
+        inner = [(node, found) for node in observation.component if (found := self.wanted(node.code)).codes]
+        if not wanted.codes and not inner:
             return
         when, period_start = self.time(observation)
         reference = f"Observation/{observation.id}"
         inherited = self.panels.get(observation.id) if observation.id else None
         panel = inherited.reference if inherited else ""
+        if not panel and (observation.component or observation.has_member):
+            panel = reference
         if not panel and observation.specimen is not None:
             panel = observation.specimen.reference
-        own = reference if observation.component or observation.has_member else ""
-        place = _Place(source, observation, reference, when, period_start, panel or own, inherited)
-        if wanted:
+        place = _Place(source, observation, reference, when, period_start, panel, inherited)
+        if wanted.codes:
             self.node(place, observation, wanted)
-        for node, codes in inner:
-            self.node(msgspec.structs.replace(place, panel=reference), node, codes)
+        for node, found in inner:
+            self.node(msgspec.structs.replace(place, panel=reference), node, found)
 
-    def wanted(self, code: CodeableConcept) -> list[tuple[Code, Coding]]:
-        """The codings of a node that are ours; a panel's code is none."""
+    def wanted(self, code: CodeableConcept) -> _Wanted:
+        """What the codings of a node mean; a panel's code is none of ours."""
         known = self._wanted.get(code)
         if known is None:
-            known = self._wanted[code] = [
-                (found, coding)
-                for coding in code.coding
-                if (found := self.code(coding)) is not None and not self.concepts[found.concept].panel
-            ]
+            known = self._wanted[code] = self.resolved(code)
         return known
 
-    def node(self, place: _Place, node: _Node, codes: list[tuple[Code, Coding]]) -> None:
-        """One value with its code: a measurement, or the gap that says why not."""
-        observation = place.observation
-        names = {code.concept for code, _ in codes}
+    def resolved(self, code: CodeableConcept) -> _Wanted:
+        """As `wanted`, for a code that was not met before."""
+        codes = [
+            (found, coding)
+            for coding in code.coding
+            if (found := self.code(coding)) is not None and not self.concepts[found.concept].panel
+        ]
+        if not codes:
+            return _UNWANTED
+        names = frozenset(found.concept for found, _ in codes)
         if len(names) > 1:
-            self.ambiguous(place, names)
+            return _Wanted(codes, names)
+        concept = self.concepts[codes[0][0].concept]
+        chosen, coding = _most_specific(concept, codes)
+        return _Wanted(codes, names, concept, chosen, (code.text or coding.display or concept.text)[:_LABEL_LENGTH])
+
+    def node(self, place: _Place, node: _Node, wanted: _Wanted) -> None:
+        """One value with its code: a measurement, or the gap that says why not."""
+        observation, concept, code = place.observation, wanted.concept, wanted.code
+        if concept is None or code is None:
+            self.ambiguous(place, wanted.names)
             return
-        concept = self.concepts[names.pop()]
         if concept.trap:
             if concept.name == "po2_not_arterial":
-                self.refuse(place, "pao2", _Refused("not-arterial", (("specimen", codes[0][0].kind),), displaces=False))
+                self.refuse(place, "pao2", _Refused("not-arterial", (("specimen", code.kind),), displaces=False))
             return
         has_value = _has_value(node)
         if place.when is not None and self.context.is_future(place.when):
@@ -526,14 +553,14 @@ class _Reading:
         elif place.when is None:
             self.refuse(place, concept.name, _Refused("no-time", ()))
         else:
-            self.value(place, place.when, node, concept, codes)
+            self.value(place, place.when, node, concept, code, wanted)
 
     @staticmethod
     def status_counts(status: str, concept: Concept) -> bool:
         """Final, amended and corrected count; preliminary only where a suspicion is enough (readings 3.2, 3.17)."""
         return status in _COUNTS or (concept.preliminary and status == "preliminary")
 
-    def ambiguous(self, place: _Place, names: set[str]) -> None:
+    def ambiguous(self, place: _Place, names: frozenset[str]) -> None:
         """Codings that mean different things: never a fact. Two that both say pO2 only leave the specimen open."""
         if names == {"pao2", "po2_not_arterial"}:
             self.refuse(place, "pao2", _Refused("not-arterial", (("specimen", "contradictory"),), displaces=False))
@@ -546,22 +573,23 @@ class _Reading:
     def refuse(self, place: _Place, concept: str, refused: _Refused) -> None:
         """The gap of a refused result. Without a time of its own it is as new as its `issued` allows, or unknown."""
         when = place.when or self.when(place.observation.issued)
+        displaces = refused.displaces and (when is None or not self.context.is_future(when))
         gap = Gap(
             place.source,
             refused.why,
             concept,
             place.reference,
             when,
-            displaces=refused.displaces,
+            displaces=displaces,
             params=refused.params,
         )
         self.gaps.append(gap)
-        if place.observation.status in _CORRECTED and refused.displaces:
+        if place.observation.status in _CORRECTED and displaces:
             self.refused_corrections.append((gap, _identifiers(place.observation)))
 
-    def value(self, place: _Place, when: When, node: _Node, concept: Concept, codes: list[tuple[Code, Coding]]) -> None:
+    def value(self, place: _Place, when: When, node: _Node, concept: Concept, code: Code, wanted: _Wanted) -> None:
         """A final value with a time: specimen, method, number or answer."""
-        code, coding = _most_specific(concept, codes)
+        codes = wanted.codes
         kind, specimen = code.kind, ""
         if concept.gas:
             gas = self.gas(place, node, codes)
@@ -607,7 +635,7 @@ class _Reading:
             unit="" if number is None else number.unit,
             original=original,
             coded=coded,
-            label=(node.code.text or coding.display or concept.text)[:_LABEL_LENGTH],
+            label=wanted.label,
             kind=kind,
             specimen=specimen,
             period_start=place.period_start,
@@ -770,7 +798,10 @@ class _Reading:
         names = {code.concept for coding in codings if (code := self.code(coding)) is not None}
         ours = sorted(name for name in names if not self.concepts[name].trap and not self.concepts[name].panel)
         if ours:
-            self.gaps.extend(Gap(source, "unreadable-resource", name, reference, when, displaces=True) for name in ours)
+            displaces = when is None or not self.context.is_future(when)
+            self.gaps.extend(
+                Gap(source, "unreadable-resource", name, reference, when, displaces=displaces) for name in ours
+            )
         elif not codings:
             self.gaps.append(Gap(source, "unreadable-resource", reference=reference, when=when))
 
@@ -787,7 +818,7 @@ class _Reading:
                 kept.append(one)
                 continue
             part = fact.code if fact.coded else "" if one.concept.gas else fact.kind
-            groups.setdefault((fact.concept, part, fact.when), []).append(one)
+            groups.setdefault((fact.concept, part, fact.when.earliest, fact.when.latest), []).append(one)
         for group in groups.values():
             kept.extend(group if len(group) == 1 else self.one_of(group))
         facts = _cycle_thresholds([one.fact for one in kept])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+
+_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z_-]*")
+_WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+"""Keys that a YAML 1.1 reader takes for a value of another type unless they are quoted."""
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
@@ -26,7 +31,7 @@ def _block(value: Any, *, depth: int) -> list[str]:
     lines: list[str] = []
     if isinstance(value, dict):
         for key, item in value.items():
-            name = key if str(key).replace("-", "").replace("_", "").isalpha() else json.dumps(str(key))
+            name = key if _PLAIN.fullmatch(key) and key.lower() not in _WORDS else json.dumps(key, ensure_ascii=False)
             if isinstance(item, dict | list) and item:
                 lines += [f"{pad}{name}:", *_block(item, depth=depth + 1)]
             else:

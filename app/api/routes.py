@@ -18,8 +18,10 @@ from app.store.errors import StoreError
 from cds_hooks import discovery
 from cds_hooks.errors import CdsHooksError, NotFound, operation_outcome
 
-log = logging.getLogger("rescue-cds")
+log = logging.getLogger(__name__)
 JSON = "application/json"
+_UNREAD = frozenset({408, 413})
+"""Refused before the whole body was there: what still comes is nobody's, so the connection ends."""
 
 
 def router(service: HookService) -> APIRouter:
@@ -98,6 +100,6 @@ async def guarded(answered: Callable[[], Awaitable[Response]]) -> Response:
 
 def refusal(status: int, code: str, message: str, correlation: str | None = None) -> Response:
     """The answer to a call that gets no cards."""
-    headers = {"retry-after": "1"} if status == 503 else None
+    headers = {"retry-after": "1"} if status == 503 else {"connection": "close"} if status in _UNREAD else None
     content = msgspec.json.encode(operation_outcome(code, message, correlation))
     return Response(content, status_code=status, media_type=JSON, headers=headers)

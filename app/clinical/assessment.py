@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from app.clinical import table
 from app.clinical.background import Background, look
 from app.clinical.chart import Chart
-from app.clinical.criteria import Answer, Outcome, evaluate, evaluate_scope
+from app.clinical.criteria import Outcome, evaluate, evaluate_scope
 from app.clinical.findings import Finding
 from app.clinical.knowledge import Knowledge, Leaf, Protocol, Row, SafetyRule
 from app.clinical.readers import drugs, gas, read
@@ -123,10 +123,11 @@ def _safety(rule: SafetyRule, *, chart: Chart, known: dict[str, Outcome]) -> Saf
     outcome = evaluate(rule.tree, chart=chart, known=known)
     if rule.required and outcome.finding is Finding.NOT_MET and outcome.displaced:
         reason = Reason.of("newer-result-refused")
-        doubted = tuple(Answer(a.input, Finding.UNKNOWN, reason, a.shown) for a in outcome.asked)
+        doubted = tuple(replace(a, finding=Finding.UNKNOWN, reason=reason) for a in outcome.asked if a.displaced)
+        asked = (*doubted, *(a for a in outcome.asked if not a.displaced))
         missing = tuple(dict.fromkeys(chart.input(a.input).missing for a in doubted))
         outcome = replace(
-            outcome, finding=Finding.UNKNOWN, because=doubted, asked=doubted, missing=missing, unreadable=True
+            outcome, finding=Finding.UNKNOWN, because=doubted, asked=asked, missing=missing, unreadable=True
         )
     known[rule.id] = outcome
     return SafetyResult(rule, outcome)

@@ -39,11 +39,16 @@ DIFFERENCES = {
 """Condition concepts that none of the 11 had (letter, Table 1), and the word of the texts file for each."""
 
 
+STANDARD = ("dexamethasone", "tocilizumab", "baricitinib", "sarilumab")
+"""Standard treatments of severe COVID-19 that the card asks to consider first."""
+
+
 def look(chart: Chart, *, standard_hours: timedelta) -> Background:
     """Everything the card's short lines need."""
     first = min((m.when.earliest for m in chart.values("sarscov2_pcr") if m.coded == "positive"), default=None)
-    standard = drugs.recent(chart, ("dexamethasone", "tocilizumab", "baricitinib", "sarilumab"), standard_hours)
-    lost = chart.uncovered(("orders",), None) or chart.uncovered(("administrations",), chart.now - standard_hours)
+    standard = drugs.recent(chart, STANDARD, standard_hours)
+    steroids = drugs.recent(chart, chart.knowledge.groups["corticosteroid"].ingredients, standard_hours)
+    lost = chart.lost(("orders", None), ("administrations", chart.now - standard_hours))
     cultures = chart.values("blood_culture", since=chart.now - chart.hours("microbiology_hours"))
     return Background(
         blood_culture=next((c for c in cultures if c.coded == "positive"), next(iter(cultures), None)),
@@ -53,7 +58,7 @@ def look(chart: Chart, *, standard_hours: timedelta) -> Background:
         platelets=next(iter(chart.values("platelets", since=chart.since("platelets"))), None),
         peep=next(iter(chart.values("peep", since=chart.since("crs"))), None),
         position=next((m.coded for m in chart.values("position", since=chart.since("crs"))), ""),
-        differences=_differences(chart, standard),
+        differences=_differences(chart, steroid=bool(steroids)),
         standard=tuple(_once(standard)),
         standard_read=lost is None,
     )
@@ -63,12 +68,12 @@ def _once(uses: list[tuple[MedicationUse, datetime | None]]) -> Iterable[tuple[s
     seen: set[str] = set()
     for use, moment in uses:
         for name in use.ingredients:
-            if name not in seen:
+            if name in STANDARD and name not in seen:
                 seen.add(name)
                 yield name, moment
 
 
-def _differences(chart: Chart, standard: list[tuple[MedicationUse, datetime | None]]) -> tuple[str, ...]:
+def _differences(chart: Chart, *, steroid: bool) -> tuple[str, ...]:
     found = {
         word
         for condition in chart.facts.conditions
@@ -76,7 +81,7 @@ def _differences(chart: Chart, standard: list[tuple[MedicationUse, datetime | No
         for concept, word in DIFFERENCES.items()
         if concept in condition.concepts
     }
-    if any("dexamethasone" in use.ingredients for use, _ in standard):
+    if steroid:
         found.add("steroid")
     return tuple(sorted(found))
 

@@ -6,7 +6,7 @@ Lives for one assessment; nothing survives it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -16,12 +16,15 @@ from fhir_mappings.facts import Facts, Gap, Measurement, MedicationUse, When
 
 
 class Chart:
-    """Facts, knowledge and now. `now` is an argument of the assessment, never the clock."""
+    """Facts, knowledge and now. `now` is an argument of the assessment, never the clock.
+
+    It is kept in UTC: hours counted on a wall clock are wrong on the two days a year when the clocks change.
+    """
 
     def __init__(self, facts: Facts, *, knowledge: Knowledge, now: datetime) -> None:
         self.facts = facts
         self.knowledge = knowledge
-        self.now = now
+        self.now = now.astimezone(UTC)
         self.zone = ZoneInfo(facts.zone)
         self.readings: dict[tuple[object, ...], Reading] = {}
         self.moments: dict[str, datetime | None] = {}
@@ -66,19 +69,46 @@ class Chart:
         ]
         return sorted(found, key=self.gap_time, reverse=True)
 
+    def displacing(self, concepts: Iterable[str], *, used: datetime | None, since: datetime | None = None) -> list[Gap]:
+        """Refused results newer than the value used, newest first (reading 3.3).
+
+        A conflict of the same instant counts too: nothing says that the value used is the right one (reading 3.2).
+        """
+        return [
+            gap
+            for gap in self.refused(concepts, since=since)
+            if used is None or self.gap_time(gap) > used or (gap.why == "conflict" and self.gap_time(gap) == used)
+        ]
+
     def gap_time(self, gap: Gap) -> datetime:
         """When the refused result was taken, at the latest."""
         return self.now if gap.when is None else min(gap.when.latest, self.now)
 
+    def incomplete(self, needs: Iterable[str], since: datetime | None) -> Reading | None:
+        """The same for a conclusion from absence: a partial answer never vouches for one (readings 3.10, 3.13)."""
+        for key in needs:
+            source = self._sources.get(key)
+            if source is not None and source.outcome == "partial":
+                params = {**dict(source.params), "source": key, "why": source.why or source.outcome}
+                return Reading(Reason.of("source-failed", **params), failed=True)
+        return self.uncovered(needs, since)
+
     def uncovered(self, needs: Iterable[str], since: datetime | None) -> Reading | None:
         """An unknown reading when one of these sources cannot vouch for the time since then, else None."""
-        for key in needs:
+        return self.lost(*((key, since) for key in needs))
+
+    def lost(self, *asked: tuple[str, datetime | None]) -> Reading | None:
+        """The same with a time for each source. One that the site has signed it lacks hides none that failed."""
+        lost: Reading | None = None
+        for key, since in asked:
             source = self._sources.get(key) or self.facts.source(key)
             if not source.covers(since):
                 absent = source.why == "absent-at-site"
-                params = {"source": key, "why": source.why or source.outcome, **dict(source.params)}
-                return Reading(Reason.of("source-absent" if absent else "source-failed", **params), failed=not absent)
-        return None
+                params = {**dict(source.params), "source": key, "why": source.why or source.outcome}
+                if not absent:
+                    return Reading(Reason.of("source-failed", **params), failed=True)
+                lost = lost or Reading(Reason.of("source-absent", **params))
+        return lost
 
     def age(self, moment: datetime) -> timedelta:
         """How long before now."""

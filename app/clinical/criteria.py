@@ -15,12 +15,13 @@ from app.clinical.reading import Evidence, Note, Reading, Reason
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One leaf's question, answered."""
+    """One leaf's question, answered; `displaced` while a newer result was refused."""
 
     input: str
     finding: Finding
     reason: Reason
     shown: str
+    displaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Outcome:
 
     `missing`: the inputs that leave an unknown so; an unknown leaf of an alternative that is already met is not named.
     `failed`: unknown, and a failed or partial source is among the causes. `unreadable`: something on record could not
-    be read. `displaced`: a known value stands while a newer result was refused.
+    be read. `displaced`: the finding rests on a known value while a newer result was refused.
     """
 
     finding: Finding
@@ -69,14 +70,16 @@ def _evaluate(node: Node, leaf: Callable[[Leaf], Outcome], known: Mapping[str, O
         return replace(inner, finding=negate(inner.finding))
     children = [_evaluate(child, leaf, known) for child in node.children]
     if isinstance(node, All):
-        return _combined(all_of(c.finding for c in children), children)
+        return _combined(all_of(c.finding for c in children), children, by_one=Finding.NOT_MET)
     if isinstance(node, Any):
-        return _combined(any_of(c.finding for c in children), children)
+        return _combined(any_of(c.finding for c in children), children, by_one=Finding.MET)
     assert_never(node)
 
 
-def _combined(finding: Finding, children: list[Outcome]) -> Outcome:
+def _combined(finding: Finding, children: list[Outcome], *, by_one: Finding) -> Outcome:
+    """`by_one` is the finding that a single child settles: then one child without doubt makes it undoubted."""
     deciding = [c for c in children if c.finding is finding]
+    doubts = [c.displaced for c in deciding]
     unknown = deciding if finding is Finding.UNKNOWN else []
     return Outcome(
         finding=finding,
@@ -85,7 +88,7 @@ def _combined(finding: Finding, children: list[Outcome]) -> Outcome:
         missing=tuple(dict.fromkeys(m for c in unknown for m in c.missing)),
         failed=any(c.failed for c in unknown),
         unreadable=any(c.unreadable for c in unknown),
-        displaced=any(c.displaced for c in deciding),
+        displaced=bool(doubts) and (all(doubts) if finding is by_one else any(doubts)),
         evidence=tuple(dict.fromkeys(e for c in children for e in c.evidence)),
         notes=tuple(dict.fromkeys(n for c in children for n in c.notes)),
     )
@@ -107,7 +110,7 @@ def _leaf(chart: Chart, leaf: Leaf) -> Outcome:
     missing: tuple[str, ...] = ()
     if finding is Finding.UNKNOWN:
         missing = reading.missing or (chart.input(leaf.input).missing,)
-    answer = Answer(leaf.input, finding, reason, reading.shown)
+    answer = Answer(leaf.input, finding, reason, reading.shown, reading.displaced)
     return Outcome(
         finding=finding,
         because=(answer,),

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from app.clinical.intervals import Interval
-from fhir_mappings.facts import Measurement
+from fhir_mappings.facts import Gap, Measurement
 
 _SHOWN_DECIMALS = 6
 _UNITS = {
@@ -33,9 +33,14 @@ class Reason:
     params: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, code: str, **params: object) -> Reason:
+    def of(cls, code: str, /, **params: object) -> Reason:
         """A reason with its words as text."""
         return cls(code, tuple((name, str(value)) for name, value in params.items()))
+
+    @classmethod
+    def refused(cls, code: str, gap: Gap, /, **params: object) -> Reason:
+        """A reason that says why a result of the record was not used; no word of the gap can take the place of ours."""
+        return cls.of(code, **{**dict(gap.params), **params, "why": gap.why})
 
 
 @dataclass(frozen=True, slots=True)

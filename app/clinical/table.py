@@ -68,7 +68,7 @@ def _withheld(s: Situation) -> Iterator[Reason]:
     for drug, reading in s.study_drugs:
         if reading.state == "present":
             yield Reason.of("already-on-study-drug", drug=drug)
-        elif not reading.known:
+        elif not reading.known and not _absent_at_site(reading):
             yield Reason.of("study-drug-unknown", drug=drug)
     for name, reading in s.required:
         if _withholds_by_absence(reading, name, s.not_measured):
@@ -101,7 +101,12 @@ def _withholds_by_absence(reading: Reading, name: str, not_measured: frozenset[s
     """A required input that is unknown or doubted, unless the site has signed that it does not have it (reading 4)."""
     if reading.known:
         return reading.displaced
-    return not (name in not_measured or reading.reason.code == "source-absent")
+    return not (name in not_measured or _absent_at_site(reading))
+
+
+def _absent_at_site(reading: Reading) -> bool:
+    """Unknown only because the site has signed that its server does not have the source (reading 3.1)."""
+    return reading.reason.code == "source-absent"
 
 
 def to_confirm(s: Situation) -> tuple[Reason, ...]:
@@ -115,6 +120,8 @@ def to_confirm(s: Situation) -> tuple[Reason, ...]:
     for name, reading in s.required:
         if not reading.known and not _withholds_by_absence(reading, name, s.not_measured):
             found.append(Reason.of("confirm-not-at-site", input=name))
+    if any(_absent_at_site(reading) for _, reading in s.study_drugs):
+        found.append(Reason.of("confirm-not-at-site", input="study_drug"))
     for criterion in s.full.criteria:
         if criterion.finding is Finding.UNKNOWN and not criterion.outcome.failed:
             found += [
@@ -145,7 +152,7 @@ def safety_card(s: Situation, row: Row) -> bool:
     if not s.receives:
         return False
     infection = next(r for r in s.safety if r.rule.id == "CI-INFECTION-UNCONTROLLED")
-    recorded = infection.finding is Finding.UNKNOWN and infection.outcome.unreadable
+    recorded = any(a.reason.code == "infection-on-record" for a in infection.outcome.because)
     absolute = any(r.rule.severity == "absolute" for r in present)
     speaks = s.simple.scope == "in" or s.course
     return absolute or recorded or (speaks and bool(present))

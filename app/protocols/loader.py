@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any as Json
@@ -40,6 +40,9 @@ FOLDERS = ("pilot_simple", "pilot_full")
 
 _LEAF = {"input", "op", "value", "unit", "is", "otherwise", "unknown"}
 _OPS = {"<", "<=", ">", ">="}
+_CARDS = {"none", "course", "thresholds-met", "undetermined"}
+_RENAL = "renal"
+"""The one name of the required safety set that is no input: the dialysis state or a clearance (reading 3.15)."""
 
 
 class KnowledgeError(ValueError):
@@ -67,9 +70,10 @@ def load() -> Library:
 def build(files: Mapping[str, str]) -> Library:
     """The knowledge from the texts of its files, by name."""
     tables = {name: _parse(name, text) for name, text in files.items()}
-    inputs = _inputs("shared/inputs.toml", tables["shared/inputs.toml"])
-    units = {name: str(table.get("unit", "")) for name, table in tables["shared/inputs.toml"]["input"].items()}
-    groups = _groups(tables["shared/interactions.toml"])
+    inputs_file = tables["shared/inputs.toml"]
+    inputs = _inputs("shared/inputs.toml", inputs_file)
+    units = {name: str(table.get("unit", "")) for name, table in inputs_file["input"].items()}
+    groups = _groups("shared/interactions.toml", tables["shared/interactions.toml"])
     reader = _Trees(units=units, groups=groups)
     protocols = []
     for folder in FOLDERS:
@@ -83,16 +87,17 @@ def build(files: Mapping[str, str]) -> Library:
         inputs=inputs,
         groups=groups,
         protocols=tuple(protocols),
-        safety=tuple(_safety_rule("shared/safety.toml", row, reader) for row in safety["finding"]),
-        required=tuple(safety["required"]),
+        safety=tuple(
+            _safety_rule("shared/safety.toml", row, reader) for row in _field("shared/safety.toml", safety, "finding")
+        ),
+        required=_required("shared/safety.toml", safety, inputs),
         rows=tuple(_rows("shared/patient_view.toml", tables["shared/patient_view.toml"])),
-        limits={name: Decimal(value) for name, value in tables["shared/inputs.toml"]["limits"].items()},
-        steroid_equivalents={
-            name: Decimal(value) for name, value in tables["shared/inputs.toml"]["steroid_equivalents"].items()
-        },
+        limits=_numbers("shared/inputs.toml", inputs_file, "limits"),
+        steroid_equivalents=_numbers("shared/inputs.toml", inputs_file, "steroid_equivalents"),
         hash=digest.hexdigest(),
         version=", ".join(f"{p.id} {p.version}" for p in protocols),
     )
+    _unique("shared/safety.toml", [rule.id for rule in knowledge.safety])
     words = {**tables["shared/texts.toml"], "card": tables["shared/cards.toml"]}
     return Library(knowledge, words, tables["shared/treatment.toml"], dict(files))
 
@@ -108,23 +113,66 @@ def _parse(name: str, text: str) -> dict[str, Json]:
         raise KnowledgeError(f"app/protocols/{name}: not TOML: {error}") from None
 
 
-def _field(name: str, table: Mapping[str, Json], key: str) -> Json:
+def _field(name: str, table: Mapping[str, Json], key: str, *, block: str = "") -> Json:
     try:
         return table[key]
     except KeyError:
-        raise KnowledgeError(f"app/protocols/{name}: {table.get('id', 'a block')} has no `{key}`: add it") from None
+        where = block or table.get("id", "a block")
+        raise KnowledgeError(f"app/protocols/{name}: {where} has no `{key}`: add it") from None
+
+
+def _number(where: str, value: Json) -> Decimal:
+    """What must be finite and no boolean; a number in quotes is one too."""
+    try:
+        number = Decimal(value)
+    except (InvalidOperation, TypeError, ValueError):
+        raise KnowledgeError(f"{where}: not a number: write it without quotes and units") from None
+    if isinstance(value, bool) or not number.is_finite():
+        raise KnowledgeError(f"{where}: not a finite number: write it without quotes and units")
+    return number
+
+
+def _numbers(name: str, table: Mapping[str, Json], key: str) -> dict[str, Decimal]:
+    return {
+        word: _number(f"app/protocols/{name}: [{key}] {word}", value)
+        for word, value in _field(name, table, key).items()
+    }
+
+
+def _hours(where: str, value: Json) -> timedelta:
+    hours = _number(where, value)
+    if hours <= 0:
+        raise KnowledgeError(f"{where}: hours must be above zero: leave the key out for no limit")
+    return timedelta(hours=float(hours))
+
+
+def _unique(name: str, ids: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for id_ in ids:
+        if id_ in seen:
+            raise KnowledgeError(f"app/protocols/{name}: {id_} stands there twice: give every block an id of its own")
+        seen.add(id_)
+
+
+def _required(name: str, safety: Mapping[str, Json], inputs: Mapping[str, Input]) -> tuple[str, ...]:
+    names = tuple(_field(name, safety, "required"))
+    for word in names:
+        if word != _RENAL and word not in inputs:
+            raise KnowledgeError(f"app/protocols/{name}: required: {word!r} has no block in shared/inputs.toml")
+    return names
 
 
 def _inputs(name: str, table: Mapping[str, Json]) -> dict[str, Input]:
     found = {}
-    for key, row in table["input"].items():
+    for key, row in _field(name, table, "input").items():
         if key not in READERS:
             raise KnowledgeError(f"app/protocols/{name}: [input.{key}]: no reader of that name in app/clinical/readers")
         hours = row.get("window_hours")
+        where = f"app/protocols/{name}: [input.{key}]"
         found[key] = Input(
             name=key,
             missing=_field(name, row, "missing"),
-            window=None if hours is None else timedelta(hours=float(hours)),
+            window=None if hours is None else _hours(f"{where} window_hours", hours),
             needs=tuple(_field(name, row, "needs")),
             concept=row.get("concept", ""),
             title=_field(name, row, "title"),
@@ -138,17 +186,19 @@ def _inputs(name: str, table: Mapping[str, Json]) -> dict[str, Input]:
     return found
 
 
-def _groups(table: Mapping[str, Json]) -> dict[str, Group]:
-    return {
-        key: Group(
+def _groups(name: str, table: Mapping[str, Json]) -> dict[str, Group]:
+    found = {}
+    for key, row in _field(name, table, "group").items():
+        block = f"[group.{key}]"
+        hours = _field(name, row, "lookback_hours", block=block)
+        found[key] = Group(
             name=key,
-            ingredients=frozenset(row["ingredients"]),
-            lookback=timedelta(hours=float(row["lookback_hours"])),
-            title=row["title"],
-            source=row["source"],
+            ingredients=frozenset(_field(name, row, "ingredients", block=block)),
+            lookback=_hours(f"app/protocols/{name}: {block} lookback_hours", hours),
+            title=_field(name, row, "title", block=block),
+            source=_field(name, row, "source", block=block),
         )
-        for key, row in table["group"].items()
-    }
+    return found
 
 
 @dataclass(slots=True)
@@ -185,13 +235,17 @@ class _Trees:
                 raise KnowledgeError(f"{where}: {name}: `op` is one of < <= > >= and needs a `value`")
             if table.get("unit") != self.units[name]:
                 raise KnowledgeError(f"{where}: {name}: unit must be {self.units[name]!r}, the input's own")
+        if table.get("otherwise", "unknown") != "unknown" or table.get("unknown", "met") not in {"met", "not-met"}:
+            raise KnowledgeError(f"{where}: {name}: `otherwise` is unknown; `unknown` is met or not-met")
         group = table.get("group")
         if group is not None and group not in self.groups:
             raise KnowledgeError(f"{where}: group {group!r} is not in shared/interactions.toml")
         return Leaf(
             input=name,
             op=table.get("op", ""),
-            value=Decimal(table["value"]) if asks_number else None,
+            value=_number(f"{where.removeprefix('app/protocols/')}: {name}: value", table["value"])
+            if asks_number
+            else None,
             unit=table.get("unit", ""),
             among=frozenset(table.get("is", ())),
             otherwise=table.get("otherwise", ""),
@@ -202,7 +256,7 @@ class _Trees:
 
 def _protocol(name: str, table: Mapping[str, Json], trees: _Trees) -> Protocol:
     criteria = []
-    for row in table["criterion"]:
+    for row in _field(name, table, "criterion"):
         tree = trees.node(name, _field(name, row, "id"), _field(name, row, "test"))
         criteria.append(
             Criterion(
@@ -214,6 +268,7 @@ def _protocol(name: str, table: Mapping[str, Json], trees: _Trees) -> Protocol:
             )
         )
         trees.ids = (*trees.ids, row["id"])
+    _unique(name, trees.ids)
     confirmations: Iterable[Mapping[str, Json]] = table.get("confirmation", ())
     return Protocol(
         id=_field(name, table, "id"),
@@ -222,7 +277,7 @@ def _protocol(name: str, table: Mapping[str, Json], trees: _Trees) -> Protocol:
         status=_field(name, table, "status"),
         reviewed_by=tuple(_field(name, table, "reviewed_by")),
         criteria=tuple(criteria),
-        confirmations=tuple(Confirmation(row["id"], row["text"]) for row in confirmations),
+        confirmations=tuple(Confirmation(_field(name, row, "id"), _field(name, row, "text")) for row in confirmations),
         scope=trees.node(name, "scope", _field(name, table, "scope")),
         speak=bool(_field(name, table, "speak")),
     )
@@ -231,12 +286,15 @@ def _protocol(name: str, table: Mapping[str, Json], trees: _Trees) -> Protocol:
 def _safety_rule(name: str, row: Mapping[str, Json], trees: _Trees) -> SafetyRule:
     severity = _field(name, row, "severity")
     if severity not in {"absolute", "relative", "monitor"}:
-        raise KnowledgeError(f"app/protocols/{name}: {row['id']}: severity is absolute, relative or monitor")
+        raise KnowledgeError(
+            f"app/protocols/{name}: {row.get('id', 'a block')}: severity is absolute, relative or monitor"
+        )
+    tree = trees.node(name, _field(name, row, "id"), _field(name, row, "test"))
     return SafetyRule(
         id=_field(name, row, "id"),
         drugs=tuple(_field(name, row, "drugs")),
         severity=severity,
-        tree=trees.node(name, row["id"], _field(name, row, "test")),
+        tree=tree,
         title=_field(name, row, "title"),
         advice=_field(name, row, "advice"),
         source=_field(name, row, "source"),
@@ -246,13 +304,21 @@ def _safety_rule(name: str, row: Mapping[str, Json], trees: _Trees) -> SafetyRul
 
 
 def _rows(name: str, table: Mapping[str, Json]) -> Iterator[Row]:
-    rows = table["row"]
-    if not rows or rows[-1]["when"]:
+    rows = _field(name, table, "row")
+    if not rows or _field(name, rows[-1], "when"):
         raise KnowledgeError(f"app/protocols/{name}: the last row must have no conditions, so that one always matches")
     for row in rows:
-        unknown = sorted(set(row["when"]) - CONDITIONS.keys())
+        unknown = sorted(set(_field(name, row, "when")) - CONDITIONS.keys())
         if unknown:
             raise KnowledgeError(
                 f"app/protocols/{name}: {row['id']}: no condition {unknown[0]!r} in app/clinical/table.py"
             )
-        yield Row(row["id"], tuple(row["when"]), row["card"], bool(row["suggestions"]), row["outcome"])
+        if _field(name, row, "card") not in _CARDS:
+            raise KnowledgeError(f"app/protocols/{name}: {row['id']}: `card` is one of {', '.join(sorted(_CARDS))}")
+        yield Row(
+            id=_field(name, row, "id"),
+            when=tuple(row["when"]),
+            card=row["card"],
+            suggestions=bool(_field(name, row, "suggestions")),
+            outcome=_field(name, row, "outcome"),
+        )

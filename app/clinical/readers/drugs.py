@@ -33,8 +33,8 @@ def exposure(chart: Chart, leaf: Leaf) -> Reading:
     missing = ("medications",)
     if doubtful:
         use = doubtful[0]
-        drug = next(iter(sorted(group.ingredients.intersection(use.possibly))), group.title)
-        reason = Reason.of("text-only-drug", drug=drug, title=group.title)
+        code = "text-only-drug" if group.ingredients.isdisjoint(use.ingredients) else "ended-outside"
+        reason = Reason.of(code, drug=_name(use, group), title=group.title)
         return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(chart, doubtful))
     lost = _uncovered(chart, group.lookback)
     if lost is not None:
@@ -51,7 +51,7 @@ def medications(chart: Chart, leaf: Leaf) -> Reading:
         return Reading(lost.reason, missing=missing, failed=lost.failed)
     broken = next((g for g in chart.facts.gaps if g.concept == "medication" and g.displaces), None)
     if broken is not None:
-        return Reading(Reason.of("refused", why=broken.why, **dict(broken.params)), missing=missing, unreadable=True)
+        return Reading(Reason.refused("refused", broken), missing=missing, unreadable=True)
     unnamed = [u for u in chart.facts.medications if u.identity == "none" and _recent(chart, u, window=None)]
     if unnamed:
         reason = Reason.of("medication-unidentified", count=len(unnamed))
@@ -116,16 +116,18 @@ def inhaled_or_infused(chart: Chart, leaf: Leaf) -> Reading:
             events.append((end, "no" if use.state == "not-done" else "yes", _one(use, end)))
     charted = chart.values(spec.concept) if spec.concept else []
     events += [(m.when.earliest, "yes" if (m.value or 0) > 0 else "no", Evidence.measured(m)) for m in charted]
-    if any(not group.ingredients.isdisjoint(u.possibly) for u in chart.facts.medications):
+    doubt = any(not group.ingredients.isdisjoint(u.possibly) for u in chart.facts.medications)
+    moment, state, evidence = max(events, key=lambda e: (e[0], e[1] == "yes"), default=(chart.now, "", None))
+    age = hours_text(chart.age(moment))
+    fresh = since is None or moment >= since
+    if evidence is not None and fresh and (state == "yes" or not doubt):
+        reason = Reason.of("receiving" if state == "yes" else "not-receiving", age=age)
+        return Reading(reason, state=state, evidence=(evidence,), shown=state)
+    if doubt:
         return Reading(
             Reason.of("text-only-drug", drug=group.title, title=group.title), missing=missing, unreadable=True
         )
     if events:
-        moment, state, evidence = max(events, key=lambda e: (e[0], e[1] == "yes"))
-        age = hours_text(chart.age(moment))
-        if since is None or moment >= since:
-            reason = Reason.of("receiving" if state == "yes" else "not-receiving", age=age)
-            return Reading(reason, state=state, evidence=(evidence,), shown=state)
         return Reading(
             Reason.of("state-stale", age=age, limit=hours_text(spec.window or chart.age(moment))), missing=missing
         )
@@ -141,7 +143,7 @@ def chronic_steroid(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
     missing = ("medications",)
     unreadable: list[MedicationUse] = []
     for use in chart.facts.medications:
-        if not _chronic_steroid(use, group):
+        if group.ingredients.isdisjoint(use.ingredients) or not _chronic(use):
             continue
         dose = _prednisone_mg(chart, use)
         if dose is None:
@@ -152,7 +154,7 @@ def chronic_steroid(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
     if unreadable:
         reason = Reason.of("steroid-dose-unreadable", drug=_name(unreadable[0], group))
         return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(chart, unreadable))
-    doubt = [u for u in chart.facts.medications if not group.ingredients.isdisjoint(u.possibly) and not _icu(u)]
+    doubt = [u for u in chart.facts.medications if not group.ingredients.isdisjoint(u.possibly) and _chronic(u)]
     if doubt:
         reason = Reason.of("text-only-drug", drug=group.title, title=group.title)
         return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(chart, doubt))
@@ -167,15 +169,17 @@ def study_drug(chart: Chart, leaf: Leaf) -> Reading:
     names = frozenset(str(leaf.params["ingredient"]).split())
     horizon = chart.now - chart.hours("study_drug_hours")
     found: list[tuple[MedicationUse, datetime | None, str]] = []
+    doubt: list[MedicationUse] = []
     for use in chart.facts.medications:
-        if names.isdisjoint(use.ingredients):
+        if use.state not in {"given", "ordered", "taken"}:
             continue
-        if use.state == "given":
-            end = chart.exposure_end(use)
-            if end is None or end >= horizon:
-                found.append((use, end, "given"))
-        elif use.state in {"ordered", "taken"}:
-            found.append((use, chart.latest_possible(use.start), use.state))
+        moment = chart.exposure_end(use) if use.state == "given" else chart.latest_possible(use.start)
+        if use.state == "given" and moment is not None and moment < horizon:
+            continue
+        if not names.isdisjoint(use.ingredients):
+            found.append((use, moment, use.state))
+        elif not names.isdisjoint(use.possibly):
+            doubt.append(use)
     if found:
         use, moment, how = min(found, key=lambda f: f[1] or chart.now)
         since = "date not stated" if moment is None else moment.astimezone(chart.zone).date().isoformat()
@@ -184,11 +188,10 @@ def study_drug(chart: Chart, leaf: Leaf) -> Reading:
         )
         return Reading(reason, state="present", evidence=_evidence(chart, (f[0] for f in found)), shown=how)
     missing = ("medications",)
-    doubt = [u for u in chart.facts.medications if not names.isdisjoint(u.possibly)]
     if doubt:
         reason = Reason.of("text-only-drug", drug=" or ".join(sorted(names)), title="")
         return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(chart, doubt))
-    lost = chart.uncovered(("orders", "statements"), None) or chart.uncovered(("long-acting",), horizon)
+    lost = chart.lost(("orders", None), ("statements", None), ("long-acting", horizon))
     if lost is not None:
         return Reading(lost.reason, missing=missing, failed=lost.failed)
     return Reading(Reason.of("none-on-record"), state="absent", shown="none")
@@ -275,10 +278,10 @@ def _dose_fits(pair: tuple[MedicationUse, str], leaf: Leaf) -> bool:
 def _uncovered(chart: Chart, lookback: timedelta) -> Reading | None:
     """Orders and administrations for the look-back; past the general one, the search by code reaches further."""
     general = min(lookback, chart.hours("administrations_hours"))
-    lost = chart.uncovered(("orders",), None) or chart.uncovered(("administrations",), chart.now - general)
-    if lost is None and lookback > general:
-        lost = chart.uncovered(("long-acting",), chart.now - lookback)
-    return lost
+    asked: list[tuple[str, datetime | None]] = [("orders", None), ("administrations", chart.now - general)]
+    if lookback > general:
+        asked.append(("long-acting", chart.now - lookback))
+    return chart.lost(*asked)
 
 
 def _icu(use: MedicationUse) -> bool:
@@ -309,8 +312,9 @@ def _ordered(chart: Chart, names: frozenset[str]) -> bool:
     return any(u.state == "ordered" and not names.isdisjoint(u.ingredients) for u in chart.facts.medications)
 
 
-def _chronic_steroid(use: MedicationUse, group: Group) -> bool:
-    if use.systemic is False or group.ingredients.isdisjoint(use.ingredients) or "covid19" in use.reasons:
+def _chronic(use: MedicationUse) -> bool:
+    """Taken at home or for long, into the whole body, and not for COVID-19."""
+    if use.systemic is False or "covid19" in use.reasons:
         return False
     return use.state == "taken" or (use.state == "ordered" and (use.inpatient is False or "chronic" in use.reasons))
 

@@ -12,9 +12,9 @@ from app.clinical.findings import Finding
 from app.clinical.intervals import Interval
 from app.clinical.knowledge import Leaf
 from app.clinical.readers.labs import shown
-from app.clinical.readers.support import ecmo_at, ecmo_record, last_change
+from app.clinical.readers.support import ecmo_record, ecmo_state
 from app.clinical.reading import Evidence, Note, Reading, Reason, decimal_text
-from fhir_mappings.facts import GasPair, Measurement
+from fhir_mappings.facts import Gap, GasPair, Measurement
 
 UNDEFINED = frozenset({"va", "generic"})
 """On veno-arterial ECMO, or one whose configuration nobody states, the P/F clauses are undefined (reading A7)."""
@@ -48,16 +48,17 @@ def ecmo_fdo2(chart: Chart, leaf: Leaf) -> Reading:
         return replace(lost, missing=(spec.missing,))
     moment = newest(chart).moment or chart.now
     in_force = [m for m in chart.values("ecmo_fdo2", since=since) if _begins(m) <= moment]
-    refused = chart.refused(("ecmo_fdo2",), since=since)
+    newer = [
+        gap
+        for gap in chart.displacing(("ecmo_fdo2",), used=in_force[0].when.earliest if in_force else None, since=since)
+        if gap.when is None or gap.when.earliest <= moment
+    ]
+    if newer and (not in_force or any(gap.why == "conflict" for gap in newer)):
+        return Reading(Reason.refused("refused", newer[0]), missing=(spec.missing,), unreadable=True)
     if not in_force:
-        if refused:
-            reason = Reason.of("refused", why=refused[0].why, **dict(refused[0].params))
-            return Reading(reason, missing=(spec.missing,), unreadable=True)
         return Reading(Reason.of("not-recorded-at-gas"), missing=(spec.missing,))
     used = in_force[0]
-    notes: tuple[Note, ...] = ()
-    if any(used.when.earliest <= chart.gap_time(g) <= moment for g in refused):
-        notes = (Note(Reason.of("newer-refused", input=spec.title, why=refused[0].why), withholds=True),)
+    notes = tuple(Note(Reason.refused("newer-refused", g, input=spec.title), withholds=True) for g in newer[:1])
     percent = f"{decimal_text((used.value or Decimal(0)) * 100)} %"
     return Reading(
         Reason.of("value", value=percent, age=hours_text(chart.age(used.when.earliest))),
@@ -98,36 +99,46 @@ def newest_pair(chart: Chart) -> GasPair | None:
 
 def _newest(chart: Chart) -> Newest:
     record = ecmo_record(chart)
+    ecmo = ecmo_state(chart, record, by_absence=True)
     missing = (chart.input("pf").missing,)
     since = chart.since("pf")
-    ecmo_today = ecmo_at(chart, record, moment=chart.now, by_absence=True)
     lost = chart.uncovered(chart.input("pf").needs, since)
     if lost is not None:
-        return Newest(replace(lost, missing=missing), None, ecmo_today)
-    changed = last_change(record, now=chart.now)
+        return Newest(replace(lost, missing=missing), None, ecmo)
+    refused = [g for g in chart.refused(("pao2", "fio2", "pf"), since=since) if _concerns(g, ecmo)]
+    conflicts = [g for g in refused if g.why == "conflict" and g.concept != "fio2"]
     notes: list[Note] = []
-    conflict = next((g for g in chart.refused(("pao2", "pf"), since=since) if g.why == "conflict"), None)
     for moment, pair, charted in _candidates(chart, since):
-        ecmo = ecmo_at(chart, record, moment=moment, by_absence=True)
-        if conflict is not None and chart.gap_time(conflict) >= moment:
+        if any(_outweighs(g, chart.gap_time(g), moment, pair) for g in conflicts):
             break
-        if changed is not None and moment < changed:
-            return Newest(
-                Reading(Reason.of("gas-before-ecmo-change"), missing=missing, notes=tuple(notes)), None, ecmo_today
-            )
-        if pair is None:
-            if ecmo.state == "off" and charted is not None:
-                return Newest(_finished(chart, _charted(chart, charted), notes, moment), moment, ecmo)
-            continue
-        if not pair.gas.specimen and ecmo.state != "off":
-            notes.append(Note(Reason.of("gas-specimen-on-ecmo")))
-            continue
-        reading = _paired(chart, pair, ecmo, charted, notes)
+        if record.changed is not None and moment < record.changed:
+            reason = Reason.of("gas-before-ecmo-change")
+            return Newest(Reading(reason, missing=missing, notes=tuple(notes)), None, ecmo)
+        reading: Reading | None = None
+        if pair is not None:
+            reading = _of_gas(chart, pair, ecmo, charted, notes)
+        elif charted is not None and ecmo.state == "off":
+            reading = _charted(chart, charted)
         if reading is not None:
-            return Newest(_finished(chart, reading, notes, moment), moment, ecmo)
-    reason = _why_none(chart, conflict is not None)
-    unreadable = conflict is not None or bool(chart.refused(("pao2", "fio2", "pf"), since=since))
-    return Newest(Reading(reason, missing=missing, unreadable=unreadable, notes=tuple(notes)), None, ecmo_today)
+            newer = [g for g in refused if g.concept != "fio2" and chart.gap_time(g) > moment]
+            return Newest(reading.with_notes(*notes, *_refused(chart, newer[:1])), moment, ecmo)
+    reason = _why_none(chart, bool(conflicts))
+    return Newest(Reading(reason, missing=missing, unreadable=bool(refused), notes=tuple(notes)), None, ecmo)
+
+
+def _concerns(gap: Gap, ecmo: Reading) -> bool:
+    """A charted ratio counts off ECMO only, so a refused one says nothing on it."""
+    return gap.concept != "pf" or ecmo.state == "off"
+
+
+def _outweighs(conflict: Gap, at: datetime, moment: datetime, pair: GasPair | None) -> bool:
+    """After a conflict nothing older is used (reading 3.2); of one instant the computed ratio decides (reading 3.4)."""
+    return at > moment or (at == moment and (pair is None or conflict.concept == "pao2"))
+
+
+def _refused(chart: Chart, gaps: list[Gap]) -> tuple[Note, ...]:
+    title = chart.input("pf").title
+    return tuple(Note(Reason.refused("newer-refused", g, input=title), withholds=True) for g in gaps)
 
 
 def _candidates(chart: Chart, since: datetime | None) -> list[tuple[datetime, GasPair | None, Measurement | None]]:
@@ -143,37 +154,28 @@ def _candidates(chart: Chart, since: datetime | None) -> list[tuple[datetime, Ga
     return sorted(found, key=lambda c: (c[0], c[1] is not None), reverse=True)
 
 
-def _paired(
+def _of_gas(
     chart: Chart, pair: GasPair, ecmo: Reading, charted: Measurement | None, notes: list[Note]
 ) -> Reading | None:
     """The reading of one gas, or None when an older value stays in force."""
     gas, fio2 = pair.gas, pair.fio2
     missing = (chart.input("pf").missing,)
+    if not gas.specimen and ecmo.state != "off":
+        notes.append(Note(Reason.of("gas-specimen-on-ecmo")))
+        return None
     if pair.why == "conflict":
         reason = Reason.of("fio2-conflict", gas=shown(gas))
         return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(gas, fio2, pair.also))
     if fio2 is None:
-        interval = Interval.of(gas.value or 0, gas.comparator)
-        limit = chart.limit("unpaired_gas_mmhg")
-        if interval.compared(">=", limit) is not Finding.MET:
-            notes.append(Note(Reason.of("gas-without-fio2", gas=shown(gas)), withholds=True))
-            return None
-        if ecmo.state != "off":
-            return Reading(Reason.of("no-fio2", gas=shown(gas)), missing=missing, evidence=_evidence(gas))
-        age = hours_text(chart.age(gas.when.earliest))
-        return Reading(
-            Reason.of("unpaired-not-below", gas=shown(gas), age=age),
-            interval=Interval(Fraction(gas.value or 0), None),
-            evidence=_evidence(gas),
-            shown=f"at least {shown(gas)} (gas without FiO2)",
-        )
+        return _unpaired(chart, gas, ecmo, charted, notes)
     if ecmo.state in UNDEFINED:
         reason = Reason.of("pf-undefined-on-ecmo", ecmo=ecmo.shown)
         return Reading(reason, missing=("ecmo_status",), evidence=_evidence(gas, fio2))
     if pair.refused:
         notes.append(Note(Reason.of("nearer-fio2-refused"), withholds=True))
     ratio = ratio_text(pair)
-    if charted is not None and charted.value and abs(charted.value - Decimal(ratio)) > charted.value / 10:
+    exact = Fraction(gas.value or 0) / Fraction(fio2.value or 1)
+    if charted is not None and abs(Fraction(charted.value or 0) - exact) * 10 > exact:
         notes.append(Note(Reason.of("charted-differs", charted=shown(charted), computed=f"{ratio} mmHg")))
     percent = decimal_text((fio2.value or Decimal(0)) * 100)
     return Reading(
@@ -184,6 +186,26 @@ def _paired(
     )
 
 
+def _unpaired(
+    chart: Chart, gas: Measurement, ecmo: Reading, charted: Measurement | None, notes: list[Note]
+) -> Reading | None:
+    """A gas without FiO2: off ECMO 100 mmHg or more decides "not below 100", as no FiO2 exceeds 1 (reading 3.4)."""
+    if Interval.of(gas.value or 0, gas.comparator).compared(">=", chart.limit("unpaired_gas_mmhg")) is not Finding.MET:
+        if charted is None or ecmo.state != "off":
+            notes.append(Note(Reason.of("gas-without-fio2", gas=shown(gas)), withholds=True))
+        return None
+    if ecmo.state != "off":
+        missing = (chart.input("pf").missing,)
+        return Reading(Reason.of("no-fio2", gas=shown(gas)), missing=missing, evidence=_evidence(gas))
+    age = hours_text(chart.age(gas.when.earliest))
+    return Reading(
+        Reason.of("unpaired-not-below", gas=shown(gas), age=age),
+        interval=Interval(Fraction(gas.value or 0), None),
+        evidence=_evidence(gas),
+        shown=f"at least {shown(gas)} (gas without FiO2)",
+    )
+
+
 def _charted(chart: Chart, m: Measurement) -> Reading:
     return Reading(
         Reason.of("value", value=f"{shown(m)}, charted", age=hours_text(chart.age(m.when.earliest))),
@@ -191,16 +213,6 @@ def _charted(chart: Chart, m: Measurement) -> Reading:
         evidence=_evidence(m),
         shown=f"{m.comparator}{decimal_text(m.value or Decimal(0))} mmHg (charted)",
     )
-
-
-def _finished(chart: Chart, reading: Reading, notes: list[Note], moment: datetime) -> Reading:
-    """Adds what came up on the way, and a newer gas that was refused (reading 3.3)."""
-    title = chart.input("pf").title
-    newer = [
-        Note(Reason.of("newer-refused", input=title, why=gap.why, **dict(gap.params)), withholds=True)
-        for gap in chart.refused(("pao2", "pf"), since=moment)[:1]
-    ]
-    return reading.with_notes(*notes, *newer)
 
 
 def _why_none(chart: Chart, conflict: bool) -> Reason:
@@ -234,7 +246,6 @@ def compliance(chart: Chart, leaf: Leaf) -> Reading:
     if lost is not None:
         return replace(lost, missing=missing)
     values = chart.values("crs", since=since)
-    refused = chart.refused(("crs", "pplat", "peep", "vt"), since=since)
     true = next((m for m in values if m.kind in {"static", "derived"}), None)
     bounds = [
         m
@@ -252,18 +263,17 @@ def compliance(chart: Chart, leaf: Leaf) -> Reading:
         reason = Reason.of("bounds-contradict", first=shown(bounds[0]), second=shown(bounds[-1]))
         return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(*bounds[:2]))
     used = bounds[0] if bounds else true
-    newer = [g for g in refused if used is None or chart.gap_time(g) >= used.when.earliest]
+    newer = chart.displacing(
+        ("crs", "pplat", "peep", "vt"), used=None if used is None else used.when.earliest, since=since
+    )
     if any(g.why == "conflict" and g.concept == "crs" for g in newer):
         return Reading(Reason.of("conflict"), missing=missing, unreadable=True)
     if used is None:
         if newer:
-            reason = Reason.of("refused", why=newer[0].why, **dict(newer[0].params))
+            reason = Reason.refused("refused", newer[0])
             return Reading(reason, missing=missing, unreadable=True, notes=lines)
         return Reading(_no_compliance(chart, bool(lines)), missing=missing, notes=lines)
-    notes = tuple(
-        Note(Reason.of("newer-refused", input=spec.title, why=g.why, **dict(g.params)), withholds=True)
-        for g in newer[:1]
-    )
+    notes = tuple(Note(Reason.refused("newer-refused", g, input=spec.title), withholds=True) for g in newer[:1])
     words = {
         "static": "static",
         "derived": "from Vt, plateau and PEEP",

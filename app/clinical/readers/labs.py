@@ -21,7 +21,7 @@ def newest(chart: Chart, leaf: Leaf) -> Reading:
     lost = chart.uncovered(spec.needs, since)
     if lost is not None:
         return replace(lost, missing=(spec.missing,))
-    return _newest(chart, name=name, values=chart.values(spec.concept), refused=chart.refused((spec.concept,)))
+    return _newest(chart, name=name, concepts=(spec.concept,))
 
 
 def multiple_of_limit(chart: Chart, leaf: Leaf) -> Reading:
@@ -44,17 +44,19 @@ def multiple_of_limit(chart: Chart, leaf: Leaf) -> Reading:
 
 
 def creatinine_clearance(chart: Chart, leaf: Leaf) -> Reading:
-    """Clearance in mL/min: measured, else estimated by Cockcroft-Gault and labelled (reading 3.15); never an eGFR."""
+    """Clearance in mL/min: the newest, measured before estimated of one instant (reading 3.15); never an eGFR.
+
+    An estimate (Cockcroft-Gault) is labelled. A refused weight is a reason why there is none; it says nothing against
+    a value that stands.
+    """
     name = leaf.input
     spec = chart.input(name)
     since = chart.since(name)
     lost = chart.uncovered(spec.needs, since)
     if lost is not None:
         return replace(lost, missing=(spec.missing,))
-    reading = _newest(
-        chart, name=name, values=chart.values("crcl"), refused=chart.refused(("crcl", "creatinine", "weight"))
-    )
     fresh = chart.values("crcl", since=since)
+    reading = _newest(chart, name=name, concepts=("crcl", "creatinine", *(() if fresh else ("weight",))))
     if reading.interval is not None and fresh[0].kind == "estimated":
         return reading.with_notes(Note(Reason.of("estimated-clearance", value=reading.shown)))
     egfr = chart.values("egfr", since=since)
@@ -71,25 +73,21 @@ def shown(m: Measurement) -> str:
     return f"{m.comparator}{decimal_text(value)} {unit_text(m.unit)}".strip()
 
 
-def _newest(chart: Chart, *, name: str, values: list[Measurement], refused: list[Gap]) -> Reading:
+def _newest(chart: Chart, *, name: str, concepts: tuple[str, ...]) -> Reading:
+    """The newest value of the first concept; a refused result of any of them displaces it."""
     spec = chart.input(name)
     since = chart.since(name)
-    fresh = [m for m in values if since is None or m.when.earliest >= since]
-    newer = [g for g in refused if since is None or chart.gap_time(g) >= since]
-    if fresh:
-        newer = [g for g in newer if chart.gap_time(g) >= fresh[0].when.earliest]
+    fresh = chart.values(concepts[0], since=since)
+    newer = chart.displacing(concepts, used=fresh[0].when.earliest if fresh else None, since=since)
     conflict = next((g for g in newer if g.why == "conflict"), None)
     if conflict is not None:
         return Reading(_refusal(conflict), missing=(spec.missing,), unreadable=True)
     if not fresh:
         if newer:
             return Reading(_refusal(newer[0]), missing=(spec.missing,), unreadable=True)
-        return Reading(_nothing(chart, name=name, values=values), missing=(spec.missing,))
+        return Reading(_nothing(chart, name=name, values=chart.values(concepts[0])), missing=(spec.missing,))
     used = fresh[0]
-    notes = tuple(
-        Note(Reason.of("newer-refused", input=spec.title, why=g.why, **dict(g.params)), withholds=True)
-        for g in newer[:1]
-    )
+    notes = tuple(Note(Reason.refused("newer-refused", g, input=spec.title), withholds=True) for g in newer[:1])
     return Reading(
         Reason.of("value", value=shown(used), age=hours_text(chart.age(used.when.earliest))),
         interval=Interval.of(used.value or 0, used.comparator),
@@ -111,4 +109,4 @@ def _nothing(chart: Chart, *, name: str, values: list[Measurement]) -> Reason:
 
 
 def _refusal(gap: Gap) -> Reason:
-    return Reason.of("refused", why=gap.why, **dict(gap.params))
+    return Reason.refused("refused", gap)

@@ -20,7 +20,7 @@ def age(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
     youngest, oldest = _years(patient.born_latest, today), _years(patient.born_earliest, today)
     text = str(youngest) if youngest == oldest else f"{youngest} to {oldest}"
     return Reading(
-        Reason.of("value", value=f"{text} years", age=""),
+        Reason.of("state", state=f"{text} years"),
         interval=Interval(Fraction(youngest), Fraction(oldest)),
         evidence=(Evidence(concept="age", reference=patient.reference, value=text, unit="a"),),
         shown=f"{text} years",

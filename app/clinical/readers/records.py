@@ -24,19 +24,10 @@ def sarscov2_pcr(chart: Chart, leaf: Leaf) -> Reading:
     if positive is not None:
         return _positive(chart, positive, tests, newer)
     if newer:
-        reason = Reason.of("refused", why=newer[0].why, **dict(newer[0].params))
+        reason = Reason.refused("refused", newer[0])
         return Reading(reason, missing=missing, unreadable=True)
-    negatives = [m for m in tests if m.coded == "negative"]
-    if negatives:
-        against = _contradiction(chart, since)
-        age = chart.age(negatives[0].when.earliest)
-        evidence = (Evidence.measured(negatives[0]),)
-        if against is None and age <= chart.hours("sarscov2_negative_hours"):
-            return Reading(
-                Reason.of("pcr-negative", age=hours_text(age)), state="negative", evidence=evidence, shown="negative"
-            )
-        reason = against or Reason.of("pcr-negative-old", age=hours_text(age))
-        return Reading(reason, missing=missing, evidence=evidence)
+    if tests and tests[0].coded == "negative":
+        return _negative(chart, tests[0], since, missing=missing)
     if tests:
         return Reading(Reason.of("pcr-inconclusive"), missing=missing, evidence=(Evidence.measured(tests[0]),))
     older = chart.values("sarscov2_pcr")
@@ -60,7 +51,7 @@ def _positive(chart: Chart, positive: Measurement, tests: list[Measurement], ref
         notes.append(Note(Reason.of("pcr-negatives-since", count=len(later)), withholds=True))
     if any(chart.gap_time(g) >= positive.when.earliest for g in refused):
         title = chart.input("sarscov2_pcr").title
-        notes.append(Note(Reason.of("newer-refused", input=title, why=refused[0].why), withholds=True))
+        notes.append(Note(Reason.refused("newer-refused", refused[0], input=title), withholds=True))
     return Reading(
         Reason.of("pcr-positive", age=hours_text(age)),
         state="positive",
@@ -68,6 +59,22 @@ def _positive(chart: Chart, positive: Measurement, tests: list[Measurement], ref
         notes=tuple(notes),
         shown="positive",
     )
+
+
+def _negative(chart: Chart, newest: Measurement, since: datetime | None, *, missing: tuple[str, ...]) -> Reading:
+    """No positive test, the newest negative: decides for 7 d unless something on record contradicts it, which cannot
+    be ruled out while the problem list was not read (readings 1, 3.13)."""
+    against = _contradiction(chart, since)
+    age = chart.age(newest.when.earliest)
+    evidence = (Evidence.measured(newest),)
+    if against is None and age <= chart.hours("sarscov2_negative_hours"):
+        lost = chart.uncovered(("conditions",), None)
+        if lost is not None:
+            return Reading(lost.reason, missing=missing, failed=lost.failed, evidence=evidence)
+        reason = Reason.of("pcr-negative", age=hours_text(age))
+        return Reading(reason, state="negative", evidence=evidence, shown="negative")
+    reason = against or Reason.of("pcr-negative-old", age=hours_text(age))
+    return Reading(reason, missing=missing, evidence=evidence)
 
 
 def _contradiction(chart: Chart, since: datetime | None) -> Reason | None:
@@ -100,13 +107,21 @@ def condition(chart: Chart, leaf: Leaf) -> Reading:
         if positive:
             reason = Reason.of("on-record", label=name)
             return Reading(reason, state="present", evidence=(Evidence.measured(positive[0]),), shown="on record")
-    needs = ["conditions", *(["procedures"] if procedures else []), *(["screening"] if tests else [])]
-    lost = chart.uncovered(needs, None if not tests else chart.now - chart.hours("screening_hours"))
-    lost = lost if not tests else lost or chart.uncovered(["conditions"], None)
+    asked: list[tuple[str, datetime | None]] = [("conditions", None)]
+    if procedures:
+        asked.append(("procedures", None))
+    if tests:
+        asked.append(("screening", chart.now - chart.hours("screening_hours")))
+    lost = chart.lost(*asked)
     if lost is not None:
         return Reading(lost.reason, missing=missing, failed=lost.failed)
-    if any(g.source == "conditions" and g.why == "unreadable-resource" for g in chart.facts.gaps):
-        return Reading(Reason.of("unreadable-condition"), missing=missing, unreadable=True)
+    unread_procedure = next((g for g in chart.facts.gaps if g.source == "procedures" and g.concept in procedures), None)
+    if unread_procedure is not None:
+        reason = Reason.refused("refused", unread_procedure)
+        return Reading(reason, missing=missing, unreadable=True)
+    unread = _unread_condition(chart)
+    if unread is not None:
+        return Reading(unread, missing=missing, unreadable=True)
     return Reading(Reason.of("none-on-record"), state="absent", shown="none on record")
 
 
@@ -119,8 +134,8 @@ def uncontrolled_infection(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
         return _present(opportunistic)
     since = chart.now - chart.hours("microbiology_hours")
     for name in ("blood_culture", "fungal_test"):
-        for m in chart.values(name, since=since):
-            if m.coded == "positive":
+        for m in chart.values(name):
+            if m.coded == "positive" and m.when.latest >= since:
                 what = (
                     m.label or {"blood_culture": "positive blood culture", "fungal_test": "positive fungal test"}[name]
                 )
@@ -130,11 +145,16 @@ def uncontrolled_infection(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
     if systemic is not None:
         reason = Reason.of("infection-on-record", what=systemic.label or "systemic infection", age="")
         return Reading(reason, missing=missing, unreadable=True, evidence=(_condition_evidence(systemic),))
-    lost = chart.uncovered(("conditions",), None) or chart.uncovered(("microbiology",), since)
+    lost = chart.lost(("conditions", None), ("microbiology", since))
     if lost is not None:
         return Reading(lost.reason, missing=missing, failed=lost.failed)
-    if any(g.source == "conditions" and g.why == "unreadable-resource" for g in chart.facts.gaps):
-        return Reading(Reason.of("unreadable-condition"), missing=missing, unreadable=True)
+    refused = chart.refused(("blood_culture", "fungal_test"), since=since)
+    if refused:
+        reason = Reason.refused("refused", refused[0])
+        return Reading(reason, missing=missing, unreadable=True)
+    unread = _unread_condition(chart)
+    if unread is not None:
+        return Reading(unread, missing=missing, unreadable=True)
     return Reading(Reason.of("none-on-record"), state="absent", shown="none on record")
 
 
@@ -184,27 +204,36 @@ def pregnancy(chart: Chart, leaf: Leaf) -> Reading:
         if begun is None or begun >= horizon:
             return _present(record)
     negative = next((m for m in fresh if m.coded in {"negative", "not-pregnant"}), None)
-    if negative is not None:
-        evidence = (Evidence.measured(negative),)
-        return Reading(Reason.of("pregnancy-test-negative"), state="absent", evidence=evidence, shown="negative")
-    if records:
-        return _present(records[0])
     older = next((m for m in tests if m.coded in {"positive", "pregnant"}), None)
-    if older is not None:
+    if negative is None and records:
+        return _present(records[0])
+    if negative is None and older is not None:
         return Reading(Reason.of("pregnancy-test-positive"), state="present", evidence=(Evidence.measured(older),))
-    if _past_childbearing(chart):
+    if negative is None and _past_childbearing(chart):
         return Reading(Reason.of("age-outside-childbearing"), state="absent", shown="not applicable")
-    lost = chart.uncovered(("conditions",), None) or chart.uncovered(("screening",), recent)
-    if lost is not None:
-        return Reading(lost.reason, missing=missing, failed=lost.failed)
-    return Reading(Reason.of("no-pregnancy-result"), missing=missing)
+    lost = chart.lost(("conditions", None), ("screening", recent))
+    if lost is not None and lost.failed:
+        return Reading(lost.reason, missing=missing, failed=True)
+    refused = chart.refused(("pregnancy_test", "pregnancy_status"), since=recent)
+    if refused and (negative is None or chart.gap_time(refused[0]) >= negative.when.earliest):
+        reason = Reason.refused("refused", refused[0])
+        return Reading(reason, missing=missing, unreadable=True)
+    if negative is None:
+        no_test = chart.lost(("screening", recent))
+        return Reading(no_test.reason if no_test else Reason.of("no-pregnancy-result"), missing=missing)
+    evidence = (Evidence.measured(negative),)
+    return Reading(Reason.of("pregnancy-test-negative"), state="absent", evidence=evidence, shown="negative")
 
 
 def live_vaccine(chart: Chart, leaf: Leaf) -> Reading:
     """A live attenuated vaccine within 30 d; a partial date counts at its latest (reading 1)."""
     since = chart.since(leaf.input)
     missing = (chart.input(leaf.input).missing,)
-    doubt: list[Evidence] = []
+    doubt = [
+        Evidence("live-vaccine", gap.reference)
+        for gap in chart.facts.gaps
+        if gap.source == "immunizations" and gap.why in {"unreadable-resource", "status-unknown"}
+    ]
     for vaccine in chart.facts.immunizations:
         if vaccine.live is False:
             continue
@@ -222,6 +251,15 @@ def live_vaccine(chart: Chart, leaf: Leaf) -> Reading:
     if doubt:
         return Reading(Reason.of("vaccine-unclear"), missing=missing, unreadable=True, evidence=tuple(doubt[:3]))
     return Reading(Reason.of("none-on-record"), state="absent", shown="none on record")
+
+
+def _unread_condition(chart: Chart) -> Reason | None:
+    """A problem-list entry that nobody can classify: unreadable, or named in text only. It may be the one asked for."""
+    for gap in chart.facts.gaps:
+        if gap.source == "conditions" and gap.why in {"unreadable-resource", "condition-text-only"}:
+            label = dict(gap.params).get("label", "")
+            return Reason.of("condition-by-text", label=label) if label else Reason.of("unreadable-condition")
+    return None
 
 
 def _past_childbearing(chart: Chart) -> bool:

@@ -182,12 +182,14 @@ def test_the_most_specific_coding_counts(marks: tuple[str, ...], kind: str, code
 def test_codes_of_the_site() -> None:
     site = Overlay(
         codes={
-            "urn:site|FIO2": ("fio2", "ventilator"),
+            "urn:site|FIO2": ("fio2", ""),
             "http://loinc.org|1988-5": ("ferritin", ""),
+            "urn:site|PEEP": ("peep", ""),
             "urn:site|ODD": ("no-such-concept", ""),
         }
     )
     assert fact(observation("urn:site|FIO2", value=60, unit="%"), overlay=site).kind == "ventilator"
+    assert fact(observation("urn:site|PEEP", value=8, unit="mbar"), overlay=site).kind == "set"
     assert fact(observation("loinc|1988-5", value=60, unit="ug/L"), overlay=site).concept == "ferritin"
     assert read(observation("urn:site|ODD", value=60, unit="%"), overlay=site) == ([], [])
 
@@ -245,6 +247,10 @@ def test_without_a_time_it_may_be_the_newest(time: dict[str, Any]) -> None:
 def test_the_future_is_refused_after_ten_minutes() -> None:
     found = gap(observation("loinc|1988-5", value=5, unit="mg/L", at="2026-03-10T12:10:01Z"))
     assert (found.why, found.displaces) == ("future", False)
+    odd = gap(observation("loinc|1988-5", "loinc|86914-9", value=5, unit="mg/L", at="2026-03-10T12:10:01Z"))
+    assert (odd.why, odd.displaces) == ("ambiguous-coding", False)
+    broken = gap(observation("loinc|1988-5", at="2026-03-10T12:10:01Z", valueQuantity=7))
+    assert (broken.why, broken.displaces) == ("unreadable-resource", False)
 
 
 # --------------------------------------------------------------------------- numbers and units

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from app import plan
+from app.clinical.assessment import Assessment, assess
 from app.clinical.chart import Chart
 from app.clinical.knowledge import Knowledge, Leaf
 from app.clinical.readers import read as read_leaf
@@ -222,7 +223,9 @@ def condition(*concepts: str, clinical: str = "active", **more: Any) -> Conditio
 
 def allergy(*substances: str, **more: Any) -> Allergy:
     """An active allergy."""
-    return Allergy(f"AllergyIntolerance/{'-'.join(substances) or 'other'}", substances, **{"clinical": "active", **more})
+    return Allergy(
+        f"AllergyIntolerance/{'-'.join(substances) or 'other'}", substances, **{"clinical": "active", **more}
+    )
 
 
 def vaccine(live: bool | None, *, hours: float | None = 1, **more: Any) -> Immunization:
@@ -235,7 +238,9 @@ def patient(
     *, born: date | None = date(1965, 3, 10), until: date | None = None, sex: str = "male", **more: Any
 ) -> Patient:
     """A man of 61; `until` makes the birth date a month or a year."""
-    return Patient(**{"reference": "Patient/p1", "born_earliest": born, "born_latest": until or born, "sex": sex, **more})
+    return Patient(
+        **{"reference": "Patient/p1", "born_earliest": born, "born_latest": until or born, "sex": sex, **more}
+    )
 
 
 def refusal(
@@ -326,3 +331,33 @@ _FIELDS: Mapping[type, str] = {
     Procedure: "procedures",
     Gap: "gaps",
 }
+
+
+def offering(*more: Item, without: tuple[str, ...] = ()) -> tuple[Item, ...]:
+    """A patient to whom the pair is suggested: all thresholds met, PCR proven, intubated, safe, everything read.
+
+    `without` leaves out the items of these names; `more` are added (a Patient, Source or Overlay replaces).
+    """
+    items: dict[str, Item] = {
+        "pcr": measurement("sarscov2_pcr", coded="positive", hours=240),
+        "gas": pair(64, "0.8"),
+        "pplat": measurement("pplat", 28),
+        "crp": measurement("crp", 214, hours=5),
+        "ferritin": measurement("ferritin", 1840, hours=5),
+        "anc": measurement("anc", "7.9", hours=5),
+        "platelets": measurement("platelets", 212, hours=5),
+        "alt": measurement("alt", 48, hours=5, uln=Decimal(45), uln_origin="laboratory"),
+        "ast": measurement("ast", 57, hours=5, uln=Decimal(40), uln_origin="laboratory"),
+        "crcl": measurement("crcl", 95, hours=5),
+        "allergies": allergy("no-known-allergy"),
+        "propofol": medication("propofol", infusion=True, running=True),
+        "prone": procedure("prone", status="completed", started=30, ended=14),
+        "nmba": medication("cisatracurium", infusion=True, hours=20, ended=2),
+        "ino": measurement("ino", 20, hours=2),
+    }
+    return (*(item for name, item in items.items() if name not in without), *more)
+
+
+def assessed(*items: Item, suggest_on: str = "pilot-simple", **more: Any) -> Assessment:
+    """The assessment of these items at `NOW`."""
+    return assess(facts(*items, **more), knowledge=knowledge(), now=NOW, suggest_on=suggest_on)
