@@ -128,7 +128,9 @@ def printable(value: str) -> str:
     The JSON is data, so nothing is escaped here; but a control character is no member of a card, and would make a
     terminal do things.
     """
-    shown = "".join(c for c in value[: 2 * LONGEST] if c.isprintable())
+    shown = value[: 2 * LONGEST]
+    if not shown.isprintable():
+        shown = "".join(c for c in shown if c.isprintable())
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
 
 

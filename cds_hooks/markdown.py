@@ -31,6 +31,10 @@ _WWW: Final = re.compile(r"www", re.IGNORECASE)
 _DOMAIN_DOT: Final = re.compile(r"(?<=\S)[.\u3002\uff0e\uff61](?=[^\W\d_]|[^\x00-\x7f])")
 _NUMERIC_HOST_DOT: Final = re.compile(r"(?<=\d)\.(?=\d+\.\d)")
 _ENTITY: Final = re.compile(r"&(?=#|[A-Za-z])")
+# Without any of these nothing in a text can be read as an address, so the patterns above need not look.
+_ADDRESS: Final = re.compile(r"[&:@\u3002\uff0e\uff61]|//|\.(?![0-9 ])|\.\d+\.|www", re.IGNORECASE)
+# Latin letters and symbols: blocks without combining marks.
+_UNMARKED: Final = re.compile(r"[\x00-\u02ff\u2000-\u20cf\u2100-\u2bff]*")
 
 _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 # ASCII punctuation with a meaning inside a line, in GFM or in common extensions. The rest of ASCII punctuation
@@ -110,7 +114,8 @@ def _one_line(value: str, *, limit: int) -> str:
         raise ValueError("limit must be at least one character")
     # Work is bounded by what is shown, not by what was sent.
     window = value[: limit * _RAW_PER_SHOWN + 1]
-    clusters = _clusters(_break_addresses(_clean(window)))
+    broken = _break_addresses(_clean(window))
+    clusters: Sequence[str] = broken if _UNMARKED.fullmatch(broken) else _clusters(broken)
     shown = "".join(clusters)
     if len(window) == len(value) and len(shown) <= limit:
         return shown
@@ -126,12 +131,13 @@ def _one_line(value: str, *, limit: int) -> str:
 
 def _clean(value: str) -> str:
     folded = " ".join(value.split())
-    visible = "".join(
-        character
-        for character in folded
-        if unicodedata.category(character) not in _DROPPED_CATEGORIES and not _is_noncharacter(character)
-    )
-    return unicodedata.normalize("NFC", visible).strip()
+    if not folded.isprintable():
+        folded = "".join(
+            character
+            for character in folded
+            if unicodedata.category(character) not in _DROPPED_CATEGORIES and not _is_noncharacter(character)
+        )
+    return unicodedata.normalize("NFC", folded).strip()
 
 
 def _is_noncharacter(character: str) -> bool:
@@ -140,6 +146,8 @@ def _is_noncharacter(character: str) -> bool:
 
 
 def _break_addresses(value: str) -> str:
+    if not _ADDRESS.search(value):
+        return value
     value = _ENTITY.sub("&" + _JOINER, value)
     value = _SLASHES.sub("/" + _JOINER, value)
     value = _SCHEME.sub(lambda match: match.group() + _JOINER, value)

@@ -307,7 +307,7 @@ def _require_extension(extension: Mapping[str, Any]) -> None:
 def _require_json(value: object) -> None:
     """msgspec would write NaN as null or as no JSON at all, and fail on a lone surrogate half-way."""
     if isinstance(value, str):
-        valid = not _CONTROL_IN_BLOCK.search(value.replace("\r", ""))
+        valid = value.isprintable() or not _CONTROL_IN_BLOCK.search(value.replace("\r", ""))
     elif isinstance(value, float):
         valid = math.isfinite(value)
     elif isinstance(value, Decimal):

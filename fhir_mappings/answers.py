@@ -71,8 +71,10 @@ class Vocabulary:
 
 def fold(text: str) -> str:
     """Lower case without accents and punctuation: "Non détecté." becomes "non detecte"."""
-    plain = unicodedata.normalize("NFKD", text.casefold())
-    return _SPACES.sub(" ", "".join(c for c in plain if not unicodedata.combining(c))).strip()
+    plain = text.casefold()
+    if not plain.isascii():
+        plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
+    return _SPACES.sub(" ", plain).strip()
 
 
 @cache

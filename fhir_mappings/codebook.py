@@ -12,12 +12,15 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
-from fhir_mappings.coding import Coding, addresses, key, system_name
+from fhir_mappings.coding import Coding, addresses, system_name
 from fhir_mappings.errors import BadCodebook
+
+_CODES_KEPT = 4096
+"""A hospital uses the same few hundred codes over and over; codes of terminologies say nothing about a patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +57,20 @@ class Codebook:
                 self._exact.setdefault(f"{code.system}|{code.code}", code)
         for listed in self._prefix.values():
             listed.sort(key=lambda c: len(c.code), reverse=True)
+        self._seen = lru_cache(maxsize=_CODES_KEPT)(self._look_up)
 
     def find(self, coding: Coding) -> Code | None:
         """The code that this coding is, or None."""
-        if not coding.code:
+        return self._seen(coding.system, coding.code)
+
+    def _look_up(self, system: str, code: str) -> Code | None:
+        if not code:
             return None
-        exact = self._exact.get(key(coding))
+        name = system_name(system)
+        exact = self._exact.get(f"{name}|{code}")
         if exact is not None:
             return exact
-        for code in self._prefix.get(system_name(coding.system), ()):
-            if coding.code.startswith(code.code):
-                return code
-        return None
+        return next((each for each in self._prefix.get(name, ()) if code.startswith(each.code)), None)
 
     def of(self, concepts: Iterable[str]) -> tuple[Code, ...]:
         """Exact codes of the named concepts, in file order, for queries."""

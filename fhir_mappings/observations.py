@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, cast
@@ -262,7 +262,9 @@ _LAVAGE = re.compile(r"\b(?:\w*lavage|bal|lba)\b")
 
 def _site_of_text(text: str) -> str:
     """arterial, venous, capillary, circuit, or ''. A circuit, venous or capillary word wins over an arterial one."""
-    folded = fold(text)
+    folded = fold(text) if text else ""
+    if not folded:
+        return ""
     for site, pattern in (
         ("circuit", _CIRCUIT),
         ("venous", _VENOUS),
@@ -447,7 +449,7 @@ class _Reading:
     def when(self, text: str) -> When | None:
         """The interval of a FHIR date; many Observations of one request share it."""
         if text not in self._times:
-            self._times[text] = _instant(text) or self.context.when(text)
+            self._times[text] = self.context.when(text)
         return self._times[text]
 
     def time(self, observation: _Observation) -> tuple[When | None, datetime | None]:
@@ -892,25 +894,6 @@ def _identifiers(observation: _Observation) -> tuple[str, ...]:
     return tuple(f"{i.system}|{i.value}" for i in observation.identifier if i.value) if observation.identifier else ()
 
 
-def _instant(text: str) -> When | None:
-    """The commonest form, an instant with seconds and an offset, read fast; None for everything else.
-
-    `times.parse` reads all forms and gives the same for this one; monitors send thousands of these.
-    """
-    if not _INSTANT(text):
-        return None
-    try:
-        moment = datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return When(moment, moment)
-
-
-_INSTANT = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-](?:0\d|1[0-3]):[0-5]\d)", re.ASCII
-).fullmatch
-
-
 _NOTHING = frozenset({b"", b"null"})
 
 
@@ -963,7 +946,7 @@ def _written(node: _Node) -> tuple[Decimal, Comparator, str, str, str, str] | _R
     """value, comparator, unit text, unit code, unit system, and the whole as written; or that it is no number."""
     quantity = node.value_quantity
     if quantity is not None and quantity.value is not None:
-        original = f"{quantity.comparator}{quantity.value} {quantity.unit or quantity.code}".strip()[:_SEEN_LENGTH]
+        original = f"{quantity.comparator}{quantity.value!s} {quantity.unit or quantity.code}".strip()[:_SEEN_LENGTH]
         if quantity.comparator not in _COMPARATORS:
             return _Refused("unreadable-value", (("seen", original),))
         comparator = cast("Comparator", quantity.comparator)

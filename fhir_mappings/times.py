@@ -17,12 +17,24 @@ _FHIR = re.compile(
 )
 
 
+_INSTANT = re.compile(
+    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:0\d|1[0-3]):[0-5]\d)", re.ASCII
+)
+"""The commonest form, which the standard library reads the same way, many times faster."""
+
+
 def parse(text: str, *, zone: tzinfo) -> When:
     """The interval a FHIR date or dateTime allows; a time without an offset is read in `zone`.
 
     A day is from its first to its last microsecond in `zone` (23 or 25 hours long where clocks change), months and
     years alike. Raises BadDate.
     """
+    if _INSTANT.fullmatch(text):
+        try:
+            instant = datetime.fromisoformat(text).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise BadDate("not a FHIR date or dateTime") from None
+        return When(instant, instant)
     match = _FHIR.fullmatch(text)
     if match is None:
         raise BadDate("not a FHIR date or dateTime")

@@ -21,6 +21,8 @@ from app.clinical.results import CriterionResult, ProtocolResult, SafetyResult
 from fhir_mappings.facts import Facts, Gap, Source
 
 STUDY_DRUGS = ("anakinra", "ruxolitinib")
+NOT_THIS_PATIENT = frozenset({"other-patient", "no-subject", "subject-not-verified"})
+"""Gaps of records whose patient is another one or not known: no suggestion while one stands (reading 3.14)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def assess(facts: Facts, *, knowledge: Knowledge, now: datetime, suggest_on: str
         suggest_on=suggest_on,
         invasive=read(chart, Leaf("invasive_ventilation")),
         comfort_care=read(chart, Leaf("condition", params={"concepts": "comfort-care"})),
-        other_patient=any(gap.why == "other-patient" for gap in facts.gaps),
+        other_patient=any(gap.why in NOT_THIS_PATIENT for gap in facts.gaps),
         not_measured=facts.overlay.not_measured,
         receives=_receives(chart),
     )

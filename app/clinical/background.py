@@ -23,6 +23,7 @@ class Background:
     peep: Measurement | None
     position: str
     differences: tuple[str, ...]
+    differences_read: bool
     standard: tuple[tuple[str, datetime | None], ...]
     standard_read: bool
 
@@ -45,9 +46,12 @@ STANDARD = ("dexamethasone", "tocilizumab", "baricitinib", "sarilumab")
 
 def look(chart: Chart, *, standard_hours: timedelta) -> Background:
     """Everything the card's short lines need."""
-    first = min((m.when.earliest for m in chart.values("sarscov2_pcr") if m.coded == "positive"), default=None)
+    tests = chart.values("sarscov2_pcr", since=chart.since("sarscov2_pcr"))
+    first = min((m.when.earliest for m in tests if m.coded == "positive"), default=None)
     standard = drugs.recent(chart, STANDARD, standard_hours)
     steroids = drugs.recent(chart, chart.knowledge.groups["corticosteroid"].ingredients, standard_hours)
+    names = chart.knowledge.groups["immunosuppressant"].ingredients
+    suppressants = drugs.recent(chart, names, standard_hours)
     lost = chart.lost(("orders", None), ("administrations", chart.now - standard_hours))
     cultures = chart.values("blood_culture", since=chart.now - chart.hours("microbiology_hours"))
     return Background(
@@ -58,7 +62,8 @@ def look(chart: Chart, *, standard_hours: timedelta) -> Background:
         platelets=next(iter(chart.values("platelets", since=chart.since("platelets"))), None),
         peep=next(iter(chart.values("peep", since=chart.since("crs"))), None),
         position=next((m.coded for m in chart.values("position", since=chart.since("crs"))), ""),
-        differences=_differences(chart, steroid=bool(steroids)),
+        differences=_differences(chart, steroid=bool(steroids), immunosuppressant=bool(suppressants)),
+        differences_read=lost is None and chart.uncovered(("conditions",), None) is None,
         standard=tuple(_once(standard)),
         standard_read=lost is None,
     )
@@ -73,7 +78,7 @@ def _once(uses: list[tuple[MedicationUse, datetime | None]]) -> Iterable[tuple[s
                 yield name, moment
 
 
-def _differences(chart: Chart, *, steroid: bool) -> tuple[str, ...]:
+def _differences(chart: Chart, *, steroid: bool, immunosuppressant: bool) -> tuple[str, ...]:
     found = {
         word
         for condition in chart.facts.conditions
@@ -83,6 +88,8 @@ def _differences(chart: Chart, *, steroid: bool) -> tuple[str, ...]:
     }
     if steroid:
         found.add("steroid")
+    if immunosuppressant:
+        found.add("immunosuppression")
     return tuple(sorted(found))
 
 

@@ -88,7 +88,7 @@ def build(files: Mapping[str, str]) -> Library:
         groups=groups,
         protocols=tuple(protocols),
         safety=tuple(
-            _safety_rule("shared/safety.toml", row, reader) for row in _field("shared/safety.toml", safety, "finding")
+            _safety_rule("shared/safety.toml", row, reader) for row in _blocks("shared/safety.toml", safety, "finding")
         ),
         required=_required("shared/safety.toml", safety, inputs),
         rows=tuple(_rows("shared/patient_view.toml", tables["shared/patient_view.toml"])),
@@ -121,6 +121,20 @@ def _field(name: str, table: Mapping[str, Json], key: str, *, block: str = "") -
         raise KnowledgeError(f"app/protocols/{name}: {where} has no `{key}`: add it") from None
 
 
+def _blocks(name: str, table: Mapping[str, Json], key: str) -> list[dict[str, Json]]:
+    found = _field(name, table, key)
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise KnowledgeError(f"app/protocols/{name}: `{key}` must be written as [[{key}]] blocks")
+    return found
+
+
+def _named(name: str, table: Mapping[str, Json], key: str) -> dict[str, Json]:
+    found = _field(name, table, key)
+    if not isinstance(found, dict):
+        raise KnowledgeError(f"app/protocols/{name}: `{key}` must be written as a [{key}] table")
+    return found
+
+
 def _number(where: str, value: Json) -> Decimal:
     """What must be finite and no boolean; a number in quotes is one too."""
     try:
@@ -135,7 +149,7 @@ def _number(where: str, value: Json) -> Decimal:
 def _numbers(name: str, table: Mapping[str, Json], key: str) -> dict[str, Decimal]:
     return {
         word: _number(f"app/protocols/{name}: [{key}] {word}", value)
-        for word, value in _field(name, table, key).items()
+        for word, value in _named(name, table, key).items()
     }
 
 
@@ -164,7 +178,7 @@ def _required(name: str, safety: Mapping[str, Json], inputs: Mapping[str, Input]
 
 def _inputs(name: str, table: Mapping[str, Json]) -> dict[str, Input]:
     found = {}
-    for key, row in _field(name, table, "input").items():
+    for key, row in _named(name, table, "input").items():
         if key not in READERS:
             raise KnowledgeError(f"app/protocols/{name}: [input.{key}]: no reader of that name in app/clinical/readers")
         hours = row.get("window_hours")
@@ -188,7 +202,7 @@ def _inputs(name: str, table: Mapping[str, Json]) -> dict[str, Input]:
 
 def _groups(name: str, table: Mapping[str, Json]) -> dict[str, Group]:
     found = {}
-    for key, row in _field(name, table, "group").items():
+    for key, row in _named(name, table, "group").items():
         block = f"[group.{key}]"
         hours = _field(name, row, "lookback_hours", block=block)
         found[key] = Group(
@@ -243,9 +257,7 @@ class _Trees:
         return Leaf(
             input=name,
             op=table.get("op", ""),
-            value=_number(f"{where.removeprefix('app/protocols/')}: {name}: value", table["value"])
-            if asks_number
-            else None,
+            value=_number(f"{where}: {name}: value", table["value"]) if asks_number else None,
             unit=table.get("unit", ""),
             among=frozenset(table.get("is", ())),
             otherwise=table.get("otherwise", ""),
@@ -256,7 +268,7 @@ class _Trees:
 
 def _protocol(name: str, table: Mapping[str, Json], trees: _Trees) -> Protocol:
     criteria = []
-    for row in _field(name, table, "criterion"):
+    for row in _blocks(name, table, "criterion"):
         tree = trees.node(name, _field(name, row, "id"), _field(name, row, "test"))
         criteria.append(
             Criterion(
@@ -304,7 +316,7 @@ def _safety_rule(name: str, row: Mapping[str, Json], trees: _Trees) -> SafetyRul
 
 
 def _rows(name: str, table: Mapping[str, Json]) -> Iterator[Row]:
-    rows = _field(name, table, "row")
+    rows = _blocks(name, table, "row")
     if not rows or _field(name, rows[-1], "when"):
         raise KnowledgeError(f"app/protocols/{name}: the last row must have no conditions, so that one always matches")
     for row in rows:

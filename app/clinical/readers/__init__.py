@@ -31,7 +31,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "crs": gas.compliance,
         "crp": labs.newest,
         "ferritin": labs.newest,
-        "anc": labs.newest,
+        "anc": labs.neutrophils,
         "platelets": labs.newest,
         "factor_v": labs.newest,
         "alt": labs.multiple_of_limit,

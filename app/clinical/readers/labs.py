@@ -24,6 +24,29 @@ def newest(chart: Chart, leaf: Leaf) -> Reading:
     return _newest(chart, name=name, concepts=(spec.concept,))
 
 
+def neutrophils(chart: Chart, leaf: Leaf) -> Reading:
+    """The newest neutrophil count, doubted by a newer leucocyte count below it *(ours)*.
+
+    Laboratories skip the differential exactly when the leucocytes collapse: neutrophils cannot be more than they are.
+    """
+    reading = newest(chart, leaf)
+    if reading.interval is None:
+        return reading
+    used = chart.values("anc", since=chart.since("anc"))[0]
+    for total in chart.values("wbc", since=used.when.earliest)[:1]:
+        if total.value is not None and used.value is not None and total.value < used.value and not total.comparator:
+            age = hours_text(chart.age(total.when.earliest))
+            return replace(
+                reading,
+                interval=Interval(Fraction(0), Fraction(total.value)),
+                reason=Reason.of("below-leucocytes", value=shown(total), age=age),
+                evidence=(*reading.evidence, Evidence.measured(total)),
+                displaced=True,
+                shown=f"at most {shown(total)} (leucocytes)",
+            )
+    return reading
+
+
 def multiple_of_limit(chart: Chart, leaf: Leaf) -> Reading:
     """ALT or AST as multiples of the laboratory's upper limit of normal (reading 3.9); without a limit unknown."""
     plain = newest(chart, leaf)

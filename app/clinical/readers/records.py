@@ -7,7 +7,7 @@ from datetime import datetime
 from app.clinical.chart import Chart, hours_text
 from app.clinical.knowledge import Leaf
 from app.clinical.reading import Evidence, Note, Reading, Reason
-from fhir_mappings.facts import Condition, Gap, Measurement
+from fhir_mappings.facts import Allergy, Condition, Gap, Measurement
 
 
 def sarscov2_pcr(chart: Chart, leaf: Leaf) -> Reading:
@@ -166,9 +166,19 @@ def allergies(chart: Chart, leaf: Leaf) -> Reading:
         return Reading(lost.reason, missing=missing, failed=lost.failed)
     if any(g.source == "allergies" and g.why == "unreadable-resource" for g in chart.facts.gaps):
         return Reading(Reason.of("unreadable-allergy"), missing=missing, unreadable=True)
-    if not any(a.verification != "entered-in-error" for a in chart.facts.allergies):
+    if not any(_informs(allergy) for allergy in chart.facts.allergies):
         return Reading(Reason.of("no-allergy-record"), missing=missing)
     return Reading(Reason.of("allergies-known"), state="known", shown="known")
+
+
+def _informs(allergy: Allergy) -> bool:
+    """Whether an entry says something: a named substance, or that there is no allergy, and nobody took it back.
+
+    A resolved allergy is knowledge too; one that was refuted, or a place holder, is not.
+    """
+    if allergy.verification in {"refuted", "entered-in-error"} or "no-information" in allergy.substances:
+        return False
+    return bool(allergy.substances or allergy.label)
 
 
 def hypersensitivity(chart: Chart, leaf: Leaf) -> Reading:

@@ -15,8 +15,11 @@ ECMO_PROCEDURES = ("ecmo-vv", "ecmo-va", "ecmo-generic")
 ECMO_SIGNS = ("ecmo_fdo2", "ecmo_flow", "ecmo_sweep")
 ECMO_SOURCES = ("procedures", "ecmo")
 DIALYSIS_PROCEDURES = ("dialysis", "dialysis-continuous", "dialysis-intermittent")
-DOUBTFUL = frozenset({"procedure-text-only", "procedure-code-unverified", "status-unknown"})
-"""Why a procedure is not established and its absence cannot be concluded either."""
+DOUBTFUL = frozenset({"procedure-text-only", "status-unknown", "future-date", "future"})
+"""Why something on record is not established and its absence cannot be concluded either.
+
+A date in the future is one of them: it is rather a wrong clock than a record of nothing.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def ecmo_record(chart: Chart) -> Ecmo:
         sign=sign,
         negative=negative,
         ended=ended,
-        doubt=_doubt(chart, ("ecmo", *ECMO_PROCEDURES, *ECMO_SIGNS), since=max(horizon, ended or horizon)),
+        doubt=_doubt(chart, ("ecmo", *ECMO_SIGNS), sources=ECMO_SOURCES, since=max(horizon, ended or horizon)),
         changed=max(changes, default=None),
     )
 
@@ -105,7 +108,7 @@ def ecmo_state(chart: Chart, record: Ecmo, *, by_absence: bool) -> Reading:
         return _state(
             chart, "off", Reason.of("ended", age=hours_text(chart.age(record.ended))), _evidence(last.procedure)
         )
-    if not by_absence or record.sign is not None:
+    if not by_absence:
         return Reading(Reason.of("no-record"), missing=missing)
     lost = chart.incomplete(ECMO_SOURCES, horizon)
     if lost is not None:
@@ -150,12 +153,14 @@ def _started_recently(chart: Chart, procedure: Procedure) -> bool:
     return procedure.start is not None and chart.age(procedure.start.earliest) <= chart.hours("support_runs_hours")
 
 
-def _doubt(chart: Chart, concepts: Iterable[str], *, since: datetime | None = None) -> Gap | None:
+def _doubt(
+    chart: Chart, concepts: Iterable[str], *, sources: Iterable[str] = ("procedures",), since: datetime | None = None
+) -> Gap | None:
     """Something on record that may be one of these and could not be read: nothing is concluded from absence then."""
-    wanted = frozenset(concepts)
+    wanted, asked = frozenset(concepts), frozenset(sources)
     for gap in chart.facts.gaps:
         named = gap.concept in wanted and (gap.displaces or gap.why in DOUBTFUL)
-        unread = gap.source == "procedures" and gap.why == "unreadable-resource"
+        unread = gap.source in asked and gap.why == "unreadable-resource"
         if (named or unread) and (since is None or chart.gap_time(gap) >= since):
             return gap
     return None
@@ -379,7 +384,8 @@ def _on(chart: Chart, run: Run) -> Reading:
 def _state(chart: Chart, state: str, reason: Reason, evidence: tuple[Evidence, ...]) -> Reading:
     if state == "generic" and chart.facts.overlay.generic_ecmo_is_veno_venous:
         state = "vv"
-    words = {"off": "off", "vv": "veno-venous", "va": "veno-arterial", "generic": "running, configuration not stated"}
+    absent = "no ECMO on record" if reason.code == "no-ecmo-on-record" else "off"
+    words = {"off": absent, "vv": "veno-venous", "va": "veno-arterial", "generic": "running, configuration not stated"}
     return Reading(reason, state=state, evidence=evidence, shown=words[state])
 
 

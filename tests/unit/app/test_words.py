@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import string
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,15 +108,20 @@ def test_every_reason_code_is_a_plain_text_in_the_sources() -> None:
 # --- gaps and sources ---------------------------------------------------------------------------------------
 
 
+CODE_AT = {"Gap": 1, "_gap": 0, "Source": 3, "_Refused": 0, "Refusal": 0, "_failed": 1}
+PARAMS_AT = {"Gap": 6, "_gap": 3, "Source": 5, "_Refused": 1}
+SAYS_WHY = {"_incomplete", "_cut", "objection", "_walk"}
+"""Functions whose texts are codes."""
+
+
 def whys() -> dict[str, str]:
     """Codes of refused values and unread sources, and where they are emitted."""
     found: dict[str, str] = {}
-    for file, tree in modules("fhir_mappings", "app/gather.py", "app/gateway"):
+    for file, tree in modules("fhir_mappings", "app/gather.py", "app/gateway", "app/service.py"):
         for node in ast.walk(tree):
             place = f"{file}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call):
-                name = name_of(node).rpartition(".")[2]
-                position = {"Gap": 1, "_gap": 1, "gap": 1, "Source": 3, "_Refused": 0, "Refused": 0}.get(name)
+                position = CODE_AT.get(name_of(node).rpartition(".")[2])
                 if position is not None and len(node.args) > position:
                     found |= dict.fromkeys(constants(node.args[position]), place)
                 for keyword in node.keywords:
@@ -123,16 +129,36 @@ def whys() -> dict[str, str]:
                         found |= dict.fromkeys(constants(keyword.value), place)
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                if any(isinstance(t, ast.Name) and t.id in {"why", "no_base"} for t in targets):
-                    found |= dict.fromkeys(constants(node.value), place)
+                names = {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+                if names & {"why", "no_base"}:
+                    values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+                    found |= {code: place for value in values for code in constants(value)}
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in SAYS_WHY:
+                returned = [inner.value for inner in ast.walk(node) if isinstance(inner, ast.Return)]
+                found |= {code: place for value in returned for code in constants(value)}
+    units = tomllib.loads((ROOT / "fhir_mappings/units.toml").read_text(encoding="utf-8"))
+    found |= dict.fromkeys(refusals(units), "fhir_mappings/units.toml")
     return {code: place for code, place in found.items() if code and code not in NOT_CODES and " " not in code}
+
+
+def refusals(table: Any) -> Iterator[str]:
+    if isinstance(table, dict):
+        for name, value in table.items():
+            if name in {"refusal", "why"} and isinstance(value, str):
+                yield value
+            else:
+                yield from refusals(value)
+    elif isinstance(table, list):
+        for value in table:
+            yield from refusals(value)
 
 
 WHYS = whys()
 
 
 def test_the_scan_finds_the_codes() -> None:
-    assert {"other-patient", "no-unit", "unit-not-accepted", "implausible", "more-pages", "timeout"} <= WHYS.keys()
+    seen = {"other-patient", "no-unit", "unit-not-accepted", "implausible", "more-pages", "timeout", "conflict"}
+    assert seen <= WHYS.keys()
     classes = [value for value in vars(errors).values() if isinstance(value, type) and "why" in vars(value)]
     assert {cls.why for cls in classes} - {"failed"} <= WHYS.keys()
 
@@ -143,8 +169,50 @@ def test_every_code_of_a_gap_or_source_has_a_text(code: str) -> None:
         assert code in TEXTS["why"], WHYS[code]
 
 
-NOT_WORDS = {"no-fio2"}
-"""`GasPair.why`, a code that readers take apart themselves."""
+NOT_WORDS = {"no-fio2", "unreadable"}
+"""`GasPair.why`, which readers take apart themselves; of a unit, which becomes `unreadable-value`."""
+
+
+def names_of(node: ast.AST | None, function: ast.AST) -> set[str] | None:
+    """The names in a literal of params, also one held by a variable of the same function; None: not to be seen."""
+    if node is None:
+        return set()
+    if isinstance(node, ast.Name):
+        held = [
+            assigned.value
+            for assigned in ast.walk(function)
+            if isinstance(assigned, ast.Assign) and any(ast.unparse(t) == node.id for t in assigned.targets)
+        ]
+        return names_of(held[-1], function) if len(held) == 1 else None
+    if not isinstance(node, ast.Tuple):
+        return None
+    pairs = [pair for pair in node.elts if isinstance(pair, ast.Tuple) and pair.elts]
+    return {name for pair in pairs for name in constants(pair.elts[0])}
+
+
+def emissions() -> Iterator[tuple[str, str, set[str]]]:
+    for file, tree in modules("fhir_mappings"):
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        for function in functions:
+            for node in ast.walk(function):
+                name = name_of(node).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+                if not isinstance(node, ast.Call) or name not in PARAMS_AT or len(node.args) <= CODE_AT[name]:
+                    continue
+                at = PARAMS_AT[name]
+                written = node.args[at] if len(node.args) > at else None
+                written = next((k.value for k in node.keywords if k.arg == "params"), written)
+                names = names_of(written, function)
+                for code in constants(node.args[CODE_AT[name]]):
+                    if names is not None:
+                        yield f"{file}:{node.lineno}", code, names
+
+
+EMISSIONS = sorted({(place, code, tuple(sorted(names))) for place, code, names in emissions()})
+
+
+@pytest.mark.parametrize(("place", "code", "names"), EMISSIONS, ids=[f"{e[0]} {e[1]}" for e in EMISSIONS])
+def test_a_gap_brings_the_words_of_its_text(place: str, code: str, names: tuple[str, ...]) -> None:
+    assert placeholders(TEXTS["why"][code]) <= set(names), place
 
 
 def emitted_names() -> set[str]:
@@ -180,7 +248,7 @@ def test_no_gap_can_take_the_place_of_our_words() -> None:
 
 @pytest.mark.parametrize("code", sorted(TEXTS["why"]))
 def test_every_text_of_a_gap_can_be_filled(code: str) -> None:
-    params = {name: "x" for name in placeholders(TEXTS["why"][code])}
+    params = dict.fromkeys(placeholders(TEXTS["why"][code]), "x")
     said = bedside().plain.why(code, params)
     assert said
     assert "{" not in said

@@ -123,6 +123,7 @@ def test_what_cannot_be_read_is_a_gap() -> None:
 
 def test_names_that_rules_may_use() -> None:
     assert set(allergies.substance_names()) == {
+        "no-information",
         "anakinra",
         "ruxolitinib",
         "e-coli",
@@ -131,3 +132,15 @@ def test_names_that_rules_may_use() -> None:
         "lactose",
         "no-known-allergy",
     }
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        {"text": "Unable to assess"},
+        {"text": "No known food allergy"},
+        {"coding": [{"system": "http://hl7.org/fhir/uv/ips/CodeSystem/absent-unknown-uv-ips", "code": "no-allergy-info"}]},
+    ],
+)
+def test_a_place_holder_is_recognised(code: dict[str, object]) -> None:
+    assert one(allergy(code=code)).substances == ("no-information",)

@@ -1028,16 +1028,3 @@ def test_a_published_tidal_volume() -> None:
     facts, gaps = collect([("x", real(name))], context=context())
     assert [f.concept for f in facts] == ["vt"]
     assert not gaps
-
-
-def test_the_fast_reading_of_an_instant_is_the_same_as_the_full_one() -> None:
-    for text in ("2026-03-10T10:00:00Z", "2026-03-10T10:00:00.123456-05:30", "2026-03-10T10:00:00.1+13:59"):
-        assert observations._instant(text) == context().when(text)
-    for text in (
-        "2026-03-10T10:00:60Z",
-        "2026-03-10T10:00:00+14:00",
-        "2026-02-30T10:00:00Z",
-        "0001-01-01T00:00:00+05:00",
-    ):
-        assert observations._instant(text) is None
-    assert NOW.tzinfo is not None

@@ -87,6 +87,14 @@ def test_what_is_no_day(text: str) -> None:
         parse_day(text)
 
 
+@pytest.mark.parametrize("fraction", ["", ".123456", ".1"])
+@pytest.mark.parametrize("offset", ["Z", "-05:30", "+13:59", "-00:30"])
+def test_the_commonest_form_is_read_like_all_others(fraction: str, offset: str) -> None:
+    more_digits = (fraction or ".").ljust(8, "0")
+    full = parse(f"2026-03-10T10:00:00{more_digits}{offset}", zone=BERLIN)
+    assert parse(f"2026-03-10T10:00:00{fraction}{offset}", zone=BERLIN) == full
+
+
 @given(st.integers(-(10**15), 8 * 10**15), st.sampled_from([UTC, timezone(timedelta(hours=-9, minutes=-30))]))
 def test_an_instant_survives(microseconds: int, zone: timezone) -> None:
     moment = (datetime(1990, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).astimezone(zone)

@@ -33,7 +33,7 @@ def background(*items: Item) -> Background:
 def test_nothing_on_record_is_said_as_nothing() -> None:
     found = background()
 
-    assert found == Background(None, True, None, None, None, None, "", (), (), True)
+    assert found == Background(None, True, None, None, None, None, "", (), True, (), True)
 
 
 def test_the_assessment_carries_it() -> None:
@@ -174,3 +174,16 @@ def test_standard_treatments_are_named_once_with_their_newest_date() -> None:
         "baricitinib": ago(50),
         "tocilizumab": ago(300),
     }
+
+
+def test_an_old_positive_test_is_not_of_this_illness() -> None:
+    assert background(measurement("sarscov2_pcr", coded="positive", hours=24 * 700)).days_since_first_positive is None
+
+
+def test_an_immunosuppressant_is_a_difference_also_without_a_diagnosis() -> None:
+    assert background(medication("tacrolimus")).differences == ("immunosuppression",)
+
+
+def test_differences_that_could_not_be_read_are_not_called_absent() -> None:
+    assert background().differences_read
+    assert not background(unread("conditions")).differences_read

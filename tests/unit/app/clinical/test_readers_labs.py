@@ -234,3 +234,30 @@ def test_calculated_values_have_one_decimal_and_sent_ones_stay_as_they_are() -> 
     assert shown(measurement("anc", "7.9256", kind="derived")) == "7.9 x 10⁹/L"
     assert shown(measurement("crp", "214.25")) == "214.25 mg/L"
     assert shown(measurement("sarscov2_pcr", coded="positive")) == "positive"
+
+
+# --------------------------------------------------------------------------- neutrophils and leucocytes
+
+
+def test_a_newer_leucocyte_count_below_the_neutrophils_takes_their_place_as_a_bound() -> None:
+    reading = read("anc", measurement("anc", "7.9", hours=5), measurement("wbc", "0.3", hours=1))
+    assert above(reading, "1.5") is Finding.NOT_MET
+    assert reading.displaced
+    assert reading.reason.code == "below-leucocytes"
+
+
+@pytest.mark.parametrize(
+    "total",
+    [
+        measurement("wbc", "0.3", hours=6),
+        measurement("wbc", "9.0", hours=1),
+        measurement("wbc", "0.3", hours=1, comparator="<"),
+    ],
+)
+def test_an_older_a_higher_or_a_bounded_leucocyte_count_says_nothing(total: Item) -> None:
+    reading = read("anc", measurement("anc", "7.9", hours=5), total)
+    assert (reading.shown, reading.displaced) == ("7.9 x 10⁹/L", False)
+
+
+def test_leucocytes_alone_are_no_neutrophils() -> None:
+    unknown(read("anc", measurement("wbc", "0.3", hours=1)), "never-measured", "anc")

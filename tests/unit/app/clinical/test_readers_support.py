@@ -226,12 +226,14 @@ def test_a_failed_source_leaves_even_a_running_record_unknown() -> None:
     "gap",
     [
         doubtful("ecmo"),
-        doubtful("ecmo-generic", why="procedure-code-unverified"),
-        doubtful("ecmo-vv", why="status-unknown"),
+        doubtful("ecmo", why="status-unknown"),
+        doubtful("ecmo", why="future-date", hours=-1),
         doubtful("ecmo", hours=None),
         doubtful("", why="unreadable-resource"),
         refusal("ecmo_fdo2", hours=30, source="ecmo", why="no-unit"),
         refusal("ecmo_flow", hours=24 * 60, source="ecmo"),
+        refusal("ecmo_flow", hours=-1, source="ecmo", why="future", displaces=False),
+        refusal("", source="ecmo", why="unreadable-resource", displaces=False),
     ],
 )
 def test_a_record_that_may_be_of_ecmo_forbids_absence(gap: Gap) -> None:
@@ -247,8 +249,7 @@ def test_a_record_that_may_be_of_ecmo_forbids_absence(gap: Gap) -> None:
     [
         doubtful("ecmo", hours=24 * 60 + 1),
         doubtful("prone"),
-        doubtful("ecmo-vv", why="future-date"),
-        refusal("ecmo_fdo2", source="ecmo", why="future", displaces=False),
+        refusal("ecmo_fdo2", source="ecmo", why="other-patient", displaces=False),
         refusal("", source="labs", why="unreadable-resource", displaces=False),
     ],
 )
@@ -560,6 +561,7 @@ def test_an_old_open_ventilation_runs_while_the_ventilator_charts(sign: Item) ->
         procedure("niv", started=240),
         procedure("niv", status="completed", started=None),
         doubtful("hfno", why="status-unknown"),
+        doubtful("niv", why="future-date", hours=-1),
     ],
 )
 def test_an_fio2_is_no_sign_beside_a_record_of_non_invasive_support(item: Item) -> None:
@@ -573,7 +575,7 @@ def test_an_fio2_is_no_sign_beside_a_record_of_non_invasive_support(item: Item) 
     [
         procedure("niv", status="completed", started=40, ended=25),
         procedure("niv", status="not-done", started=2),
-        doubtful("niv", why="future-date"),
+        doubtful("niv", why="other-patient"),
         doubtful("prone"),
     ],
 )
