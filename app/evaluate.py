@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from app import cards, drafts, report
 from app.clinical.assessment import assess
-from app.gather import at_site, from_bundle, subject_of
+from app.gather import BundleError, at_site, from_bundle, subject_of
 from app.knowledge import Bedside
 from fhir_mappings import mapping
 from fhir_mappings.context import Context
@@ -40,6 +40,8 @@ def document(raw: bytes, *, bedside: Bedside, options: Options) -> dict[str, Any
     parts = (*from_bundle(raw, plan=asked, now=options.now, patient_id=patient_id), *gone)
     context = Context(now=options.now, zone=options.zone, overlay=options.overlay)
     facts = mapping.to_facts(parts, patient_id=patient_id, context=context)
+    if facts.identity_mismatch:
+        raise BundleError("the Bundle's Patient does not bear the id that its entries refer to")
     knowledge = bedside.library.knowledge
     found = assess(facts, knowledge=knowledge, now=options.now, suggest_on=options.suggest_on)
     offered: Sequence[cards.Draft] = ()

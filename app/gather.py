@@ -463,6 +463,8 @@ def subject_of(raw: bytes, *, chosen: str | None = None) -> str:
     names = _names(entries)
     patients = dict.fromkeys(names.values())
     subjects = patients or dict.fromkeys(owner for entry in entries if (owner := _owner(entry, names)))
+    if "" in subjects:
+        raise BundleError("a Patient of the Bundle has neither an id nor a fullUrl: nothing can be told to be theirs")
     if chosen is not None:
         wanted = chosen.removeprefix("Patient/")
         if wanted not in subjects:

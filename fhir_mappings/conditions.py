@@ -1,6 +1,7 @@
 """Problems and diagnoses as `Condition` facts: which groups of `concepts/conditions.toml` their codes belong to.
 
-Only codes count. What was refuted, or is over, is a fact too: the reader decides by `Condition.active`.
+Only codes count; the words of what no known code names are screened for the groups that rules look for, and a match is
+a question. What was refuted, or is over, is a fact too: the reader decides by `Condition.active`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from fhir_mappings.coding import CodeableConcept, key, system_name
 from fhir_mappings.context import Context
 from fhir_mappings.errors import BadCodebook
 from fhir_mappings.facts import Condition, Gap
+from fhir_mappings.mentions import Mentions
 
-_NOT_CONCEPTS = frozenset({"implies"})
+_NOT_CONCEPTS = frozenset({"implies", "text-screen"})
 
 
 class _Period(msgspec.Struct):
@@ -61,6 +63,19 @@ def _knowledge() -> tuple[codebook.Codebook, Mapping[str, tuple[str, ...]]]:
     return book, read_implied(book)
 
 
+@cache
+def _mentions() -> Mentions:
+    tables = _knowledge()[0].tables
+    screen = tables["text-screen"]
+    return Mentions(
+        {name: tables[name].get("words", ()) for name in concept_names()},
+        denials=screen["denials"],
+        past=screen["past"],
+        fillers=screen["fillers"],
+        lasting=[name for name in concept_names() if tables[name].get("lasting")],
+    )
+
+
 def concept_names() -> tuple[str, ...]:
     """Every concept that a Condition may carry from the shipped book: what rules may ask for."""
     return tuple(name for name in _knowledge()[0].tables if name not in _NOT_CONCEPTS)
@@ -79,6 +94,17 @@ def concepts_of(concept: CodeableConcept, *, context: Context) -> tuple[str, ...
             found[name] = None
             found.update(dict.fromkeys(implied.get(name, ())))
     return tuple(found)
+
+
+def _possible(texts: Sequence[str]) -> tuple[str, ...]:
+    """The groups that words name, with what these imply."""
+    implied = _knowledge()[1]
+    found = set().union(*(_mentions().find(text) for text in texts))
+    return tuple(sorted(found.union(*(implied.get(name, ()) for name in found))))
+
+
+def _texts(concept: CodeableConcept) -> tuple[str, ...]:
+    return tuple(text for text in (concept.text, *(coding.display for coding in concept.coding)) if text)
 
 
 def label_of(concept: CodeableConcept | None) -> str:
@@ -105,8 +131,9 @@ def status_of(status: CodeableConcept | str | None) -> str:
 def collect(raws: Sequence[tuple[str, bytes]], *, context: Context) -> tuple[tuple[Condition, ...], tuple[Gap, ...]]:
     """Condition facts of the groups that rules look for; other diagnoses are no facts.
 
-    Gaps: `unreadable-resource`; `condition-text-only` (label) for one without any SNOMED CT or ICD-10 code or a code
-    that the overlay knows: nobody can say by its words which group it belongs to.
+    Gaps: `unreadable-resource`; `condition-text-only` (label) for an active one that no known code puts into a group:
+    with the concept for each group that its words name, and without one where there are neither words nor a SNOMED CT
+    or ICD-10 code, so that it may be anything. Other words are another disease.
     """
     facts: list[Condition] = []
     gaps: list[Gap] = []
@@ -116,20 +143,28 @@ def collect(raws: Sequence[tuple[str, bytes]], *, context: Context) -> tuple[tup
         except (msgspec.MsgspecError, ValueError):
             gaps.append(unreadable.gap(source, raw))
             continue
-        reference = f"Condition/{resource.id}"
         code = resource.code or CodeableConcept()
         concepts = concepts_of(code, context=context)
-        if not concepts:
-            coded = any(c.code and system_name(c.system) in {"snomed", "icd10"} for c in code.coding)
-            if not coded and status_of(resource.verificationStatus) not in {"refuted", "entered-in-error"}:
-                params = (("label", label_of(code)),)
-                gaps.append(Gap(source, "condition-text-only", reference=reference, params=params))
-            continue
-        facts.append(_fact(resource, concepts=concepts, reference=reference, context=context))
+        fact = _fact(resource, concepts=concepts, context=context)
+        if concepts:
+            facts.append(fact)
+        elif fact.active:
+            gaps.extend(_doubts(source, code, fact))
     return tuple(facts), tuple(gaps)
 
 
-def _fact(resource: _Condition, *, concepts: tuple[str, ...], reference: str, context: Context) -> Condition:
+def _doubts(source: str, code: CodeableConcept, fact: Condition) -> list[Gap]:
+    """What an active Condition in no group may be; nothing for a disease that no rule looks for."""
+    params = (("label", fact.label),)
+    texts = _texts(code)
+    named = _possible(texts)
+    coded = any(c.code and system_name(c.system) in {"snomed", "icd10"} for c in code.coding)
+    if not named and (coded or texts):
+        return []
+    return [Gap(source, "condition-text-only", name, fact.reference, params=params) for name in named or ("",)]
+
+
+def _fact(resource: _Condition, *, concepts: tuple[str, ...], context: Context) -> Condition:
     onset, abatement = resource.onsetPeriod, resource.abatementPeriod
     clinical = status_of(resource.clinicalStatus)
     undated_end = (resource.abatementString, resource.abatementAge, resource.abatementRange)
@@ -137,7 +172,7 @@ def _fact(resource: _Condition, *, concepts: tuple[str, ...], reference: str, co
         # An end in words or as an age cannot be put on the calendar, but it is an end.
         clinical = "resolved"
     return Condition(
-        reference=reference,
+        reference=f"Condition/{resource.id}",
         concepts=concepts,
         clinical=clinical,
         verification=status_of(resource.verificationStatus),

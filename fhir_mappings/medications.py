@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
@@ -31,6 +31,9 @@ from fhir_mappings.words import Screen, words
 
 INFUSION_PERIOD = timedelta(hours=1)
 """An administration that lasts longer is an infusion, also when no rate is written."""
+
+DAY_OF_DOSES = timedelta(hours=20)
+"""Doses within this make up one day: shorter than 24 h, so that a once-daily dose given early counts once (ours)."""
 
 CHRONIC_SPAN = timedelta(days=28)
 """An order or statement that spans more is long-term treatment, not the treatment of this illness (ours)."""
@@ -280,26 +283,26 @@ def collect(
         gaps.extend(found)
         if use is not None:
             uses.append(use)
-    return _with_day_totals(uses, context=context), tuple(gaps)
+    return _with_day_totals(uses), tuple(gaps)
 
 
-def _with_day_totals(uses: Sequence[MedicationUse], *, context: Context) -> tuple[MedicationUse, ...]:
-    """Administrations carry their own dose until here; a fact says the dose of the day, so the doses that the same drug
-    was given on one calendar day of the facility are added. One that cannot be read makes the day's unreadable."""
-    doses: dict[tuple[tuple[str, ...], date], list[Decimal | None]] = {}
-    days: list[tuple[tuple[str, ...], date] | None] = []
+def _with_day_totals(uses: Sequence[MedicationUse]) -> tuple[MedicationUse, ...]:
+    """Administrations carry their own dose until here; a fact says the dose of a day: what the same drug was given in
+    the `DAY_OF_DOSES` up to it. One dose that cannot be read makes the day's unreadable."""
+    given: dict[tuple[str, ...], list[MedicationUse]] = {}
     for use in uses:
         if use.state == "given" and use.ingredients and use.start is not None:
-            day = (use.ingredients, use.start.earliest.astimezone(context.zone).date())
-            doses.setdefault(day, []).append(use.daily_mg)
-            days.append(day)
-        else:
-            days.append(None)
-    totals = {day: None if None in given else sum(filter(None, given), Decimal(0)) for day, given in doses.items()}
-    return tuple(
-        use if day is None or use.daily_mg == totals[day] else replace(use, daily_mg=totals[day])
-        for use, day in zip(uses, days, strict=True)
-    )
+            given.setdefault(use.ingredients, []).append(use)
+    return tuple(_of_a_day(use, given.get(use.ingredients, ())) if use.state == "given" else use for use in uses)
+
+
+def _of_a_day(use: MedicationUse, others: Sequence[MedicationUse]) -> MedicationUse:
+    if use.start is None or len(others) < 2:
+        return use
+    until = use.start.earliest
+    doses = [o.daily_mg for o in others if o.start and until - DAY_OF_DOSES < o.start.earliest <= until]
+    total = None if None in doses else sum(filter(None, doses), Decimal(0))
+    return use if total == use.daily_mg else replace(use, daily_mg=total)
 
 
 def _read(source: str, resource: _Use, *, context: Context) -> tuple[MedicationUse | None, list[Gap]]:
@@ -394,7 +397,11 @@ class _Identity:
         self.atc = tuple(c.code for concept in concepts for c in concept.coding if system_name(c.system) == "atc")
         known = self._codes(concepts)
         irrelevant = self.context.overlay.irrelevant_products
-        if not self.ingredients and any(key(coding) in irrelevant for c in concepts for coding in c.coding):
+        if (
+            irrelevant
+            and not self.ingredients
+            and any(key(coding) in irrelevant for c in concepts for coding in c.coding)
+        ):
             # Signed by the site's clinician as none of the listed drugs: its words are not looked at either.
             self.identity = "code"
             self.possibly.clear()

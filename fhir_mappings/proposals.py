@@ -7,11 +7,10 @@ written here. `status` is `draft` and `intent` `proposal`: a person decides, and
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -74,19 +73,28 @@ def fill(
     draft: Draft, *, patient_id: str, now: datetime, zone: tzinfo, encounter_id: str | None = None
 ) -> dict[str, Any]:
     """A MedicationRequest for this patient, as plain JSON values. Day 1 is today's calendar day in `zone`, so a course
-    keeps its number of days across a change of clocks. `Patient/x` and `x` are the same id."""
+    keeps its number of days across a change of clocks. `Patient/x` and `x` are the same id.
+
+    What no request changes is the draft's own and shared with it: it is read, never written.
+    """
     today = now.astimezone(zone).date()
-    resource = copy.deepcopy(draft.resource)
+    resource = dict(draft.resource)
     resource["subject"] = {"reference": _reference("Patient", patient_id)}
     if encounter_id:
         resource["encounter"] = {"reference": _reference("Encounter", encounter_id)}
     resource["authoredOn"] = now.astimezone(zone).isoformat(timespec="seconds")
-    for dosage, (first, last) in zip(resource["dosageInstruction"], draft.days, strict=True):
-        dosage["timing"]["repeat"]["boundsPeriod"] = {
-            "start": (today + timedelta(days=first - 1)).isoformat(),
-            "end": (today + timedelta(days=last - 1)).isoformat(),
-        }
+    resource["dosageInstruction"] = [
+        _on_days(dosage, today + timedelta(days=first - 1), today + timedelta(days=last - 1))
+        for dosage, (first, last) in zip(draft.resource["dosageInstruction"], draft.days, strict=True)
+    ]
     return resource
+
+
+def _on_days(dosage: Mapping[str, Any], first: date, last: date) -> dict[str, Any]:
+    """The dosage with the days it is for."""
+    bounds = {"start": first.isoformat(), "end": last.isoformat()}
+    timing = dosage["timing"]
+    return {**dosage, "timing": {**timing, "repeat": {**timing["repeat"], "boundsPeriod": bounds}}}
 
 
 def _reference(kind: str, identifier: str) -> str:

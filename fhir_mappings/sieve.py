@@ -148,7 +148,7 @@ def _of_bundle(bundle: _Bundle) -> Page:
     issues: list[tuple[str, str, bool]] = []
     for entry in bundle.entry:
         raw = bytes(entry.resource)
-        if raw in {b"", b"null"}:
+        if not raw or raw == b"null":
             continue
         head = _HEAD(raw)
         if head.resource_type == "OperationOutcome":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from app.clinical.chart import Chart
 from app.clinical.findings import Finding, all_of, any_of, negate
 from app.clinical.knowledge import All, Any, Leaf, Node, Not, Ref
 from app.clinical.readers import read
 from app.clinical.reading import Evidence, Note, Reading, Reason
+
+_T = TypeVar("_T", Evidence, Note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,14 @@ def _combined(finding: Finding, children: list[Outcome], *, by_one: Finding) -> 
         failed=any(c.failed for c in unknown),
         unreadable=any(c.unreadable for c in unknown),
         displaced=bool(doubts) and (all(doubts) if finding is by_one else any(doubts)),
-        evidence=tuple(dict.fromkeys(e for c in children for e in c.evidence)),
-        notes=tuple(dict.fromkeys(n for c in children for n in c.notes)),
+        evidence=_distinct([e for c in children for e in c.evidence]),
+        notes=_distinct([n for c in children for n in c.notes]),
     )
+
+
+def _distinct(found: list[_T]) -> tuple[_T, ...]:
+    """Each once; most nodes have one or none, and their hashes need not be made."""
+    return tuple(found) if len(found) < 2 else tuple(dict.fromkeys(found))
 
 
 def _once(answers: Iterable[Answer]) -> tuple[Answer, ...]:

@@ -205,8 +205,10 @@ def older_results(draw: st.DrawFn) -> tuple[str, Resource]:
     measured = [(p, name, at) for p in LIVING for name in LAB_NAMES if (at := newest(p, name)) is not None]
     patient, name, before = draw(st.sampled_from(measured))
     quantity = QUANTITIES[name]
-    when = before - timedelta(minutes=draw(st.integers(1, 60 * 24 * 40)))
-    value = Decimal(draw(st.integers(*quantity.values)))
+    within_its_window = st.integers(1, 60 * 24)
+    when = before - timedelta(minutes=draw(st.one_of(within_its_window, st.integers(1, 60 * 24 * 40))))
+    low, high = quantity.values
+    value = Decimal(draw(st.one_of(st.sampled_from([low, high]), st.integers(low, high))))
     unit = draw(st.sampled_from(sorted(quantity.factors)))
     return patient, result(name, value, unit, patient=patient, when=when)
 

@@ -119,7 +119,7 @@ def condition(chart: Chart, leaf: Leaf) -> Reading:
     if unread_procedure is not None:
         reason = Reason.refused("refused", unread_procedure)
         return Reading(reason, missing=missing, unreadable=True)
-    unread = _unread_condition(chart)
+    unread = _unread_condition(chart, wanted)
     if unread is not None:
         return Reading(unread, missing=missing, unreadable=True)
     return Reading(Reason.of("none-on-record"), state="absent", shown="none on record")
@@ -152,7 +152,7 @@ def uncontrolled_infection(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
     if refused:
         reason = Reason.refused("refused", refused[0])
         return Reading(reason, missing=missing, unreadable=True)
-    unread = _unread_condition(chart)
+    unread = _unread_condition(chart, frozenset({"infection-opportunistic", "infection-systemic"}))
     if unread is not None:
         return Reading(unread, missing=missing, unreadable=True)
     return Reading(Reason.of("none-on-record"), state="absent", shown="none on record")
@@ -224,6 +224,9 @@ def pregnancy(chart: Chart, leaf: Leaf) -> Reading:
     lost = chart.lost(("conditions", None), ("screening", recent))
     if lost is not None and lost.failed:
         return Reading(lost.reason, missing=missing, failed=True)
+    unread = _unread_condition(chart, frozenset({"pregnancy"}))
+    if unread is not None:
+        return Reading(unread, missing=missing, unreadable=True)
     refused = chart.refused(("pregnancy_test", "pregnancy_status"), since=recent)
     if refused and (negative is None or chart.gap_time(refused[0]) >= negative.when.earliest):
         reason = Reason.refused("refused", refused[0])
@@ -263,10 +266,15 @@ def live_vaccine(chart: Chart, leaf: Leaf) -> Reading:
     return Reading(Reason.of("none-on-record"), state="absent", shown="none on record")
 
 
-def _unread_condition(chart: Chart) -> Reason | None:
-    """A problem-list entry that nobody can classify: unreadable, or named in text only. It may be the one asked for."""
+def _unread_condition(chart: Chart, concepts: frozenset[str]) -> Reason | None:
+    """A problem-list entry that may be one of the named groups and that no code classifies: its words name such a
+    group, or it could not be read at all, or has neither code nor words."""
     for gap in chart.facts.gaps:
-        if gap.source == "conditions" and gap.why in {"unreadable-resource", "condition-text-only"}:
+        if (
+            gap.source == "conditions"
+            and gap.why in {"unreadable-resource", "condition-text-only"}
+            and (not gap.concept or gap.concept in concepts)
+        ):
             label = dict(gap.params).get("label", "")
             return Reason.of("condition-by-text", label=label) if label else Reason.of("unreadable-condition")
     return None

@@ -130,7 +130,11 @@ BROKEN: dict[str, tuple[str, Callable[[str], str], tuple[str, ...]]] = {
     "no unit": (SIMPLE, sub(r', unit = "mg/L"', ""), (SIMPLE, "S-CRP", "unit must be")),
     "an unknown comparison": (SIMPLE, sub(r'op = ">"', 'op = "=="'), (SIMPLE, "< <= > >=")),
     "no value": (SIMPLE, sub(r"value = 100, ", ""), (SIMPLE, "needs a `value`")),
-    "a value that is no number": (SIMPLE, sub(r"value = 100", 'value = "high"'), (SIMPLE, "S-SEVERITY", "value: not a number")),
+    "a value that is no number": (
+        SIMPLE,
+        sub(r"value = 100", 'value = "high"'),
+        (SIMPLE, "S-SEVERITY", "value: not a number"),
+    ),
     "a value that is not finite": (SIMPLE, sub(r"value = 100", "value = inf"), (SIMPLE, "not a finite number")),
     "a value that is true": (SIMPLE, sub(r"value = 100", "value = true"), (SIMPLE, "not a finite number")),
     "an unknown input": (SIMPLE, sub(r'input = "crp"', 'input = "crpp"'), (SIMPLE, "'crpp'", INPUTS)),

@@ -10,6 +10,7 @@ from importlib import resources
 import pytest
 
 from fhir_mappings import codebook, medications, procedures
+from fhir_mappings.answers import fold
 from fhir_mappings.codebook import Code
 from fhir_mappings.coding import addresses, loinc_check_digit_holds
 from fhir_mappings.words import words
@@ -43,7 +44,7 @@ def test_no_code_stands_twice(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_every_concept_has_a_text_and_every_code_a_source(name: str) -> None:
     tables = codebook.load(name).tables
-    not_concepts = {"implies", "products", "routes", "route-words", "topical", "devices", "words"}
+    not_concepts = {"implies", "products", "routes", "route-words", "topical", "devices", "words", "text-screen"}
     assert [concept for concept, table in tables.items() if concept not in not_concepts and not table.get("text")] == []
     assert [code for code in codebook.load(name).codes if len(code.source) < 8] == []
 
@@ -99,6 +100,34 @@ def _dihedral(a: int, b: int) -> int:
 def test_an_unverified_condition_code_only_asks() -> None:
     unverified = {code.concept for code in codebook.load("conditions").codes if not code.verified}
     assert unverified <= MAY_QUESTION
+
+
+def test_words_of_diagnoses_are_written_as_they_are_compared() -> None:
+    tables = codebook.load("conditions").tables
+    for name, table in tables.items():
+        for spelling in table.get("words", ()):
+            plain = spelling.strip("*")
+            assert plain == fold(plain), f"{name}: {spelling}"
+            assert plain, name
+
+
+SCREENED = {
+    "autoimmune",
+    "cirrhosis",
+    "comfort-care",
+    "hepatic-failure",
+    "infection-opportunistic",
+    "infection-systemic",
+    "lactation",
+    "pregnancy",
+    "tb-active",
+    "transplant",
+}
+
+
+def test_every_group_that_a_safety_rule_asks_for_has_words() -> None:
+    tables = codebook.load("conditions").tables
+    assert {name for name, table in tables.items() if table.get("words")} == SCREENED
 
 
 def test_a_prefix_is_no_whole_code_system() -> None:

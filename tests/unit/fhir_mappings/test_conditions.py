@@ -59,6 +59,14 @@ def one(resource: dict[str, Any], *, where: Context = CONTEXT) -> Condition:
         (CM, "R65.21", ("infection-systemic",)),
         (CM, "J95.851", ("infection-systemic",)),
         (WHO, "J15.9", ("infection-systemic",)),
+        (WHO, "A48.1", ("infection-systemic",)),
+        (WHO, "T82.7", ("infection-systemic",)),
+        (CM, "T82.7XXA", ("infection-systemic",)),
+        (CM, "T80.211A", ("infection-systemic",)),
+        (SNOMED, "10001005", ("infection-systemic",)),
+        (SNOMED, "415125002", ("infection-opportunistic",)),
+        (SNOMED, "304253006", ("comfort-care",)),
+        (SNOMED, "385763009", ("comfort-care",)),
         (CM, "J12.82", ("infection-covid",)),
         (SNOMED, "770349000", ("infection-covid",)),
         (SNOMED, "91302008", ("infection-systemic",)),
@@ -154,20 +162,102 @@ def test_active(fields: dict[str, Any], active: bool) -> None:
     assert one(condition((WHO, "J80"), **fields)).active is active
 
 
+def asks(*concepts: str, label: str) -> tuple[tuple[()], tuple[Gap, ...]]:
+    """No fact, and one question for each concept."""
+    params = (("label", label),)
+    return (), tuple(Gap("conditions", "condition-text-only", c, "Condition/c1", params=params) for c in concepts)
+
+
 @pytest.mark.parametrize(
-    ("code", "label"),
+    ("words", "concepts"),
     [
-        ({"text": "Sepsis?"}, "Sepsis?"),
-        ({"coding": [{"system": "urn:local", "code": "77", "display": "Seventy-seven"}]}, "Seventy-seven"),
-        ({"coding": [{"system": "urn:local", "code": "77"}]}, "77"),
-        ({}, ""),
+        ("Invasive pulmonary aspergillosis", ["infection-opportunistic"]),
+        ("Aspergillose invasive", ["infection-opportunistic"]),
+        ("Invasive pulmonale Aspergillose", ["infection-opportunistic"]),
+        ("Mucormycosis", ["infection-opportunistic"]),
+        ("Candidemia", ["infection-opportunistic"]),
+        ("Candidämie", ["infection-opportunistic"]),
+        ("Pneumocystosis", ["infection-opportunistic"]),
+        ("Bacterial sepsis (disorder)", ["infection-systemic"]),
+        ("Sepsis?", ["infection-systemic"]),
+        ("Suspected catheter related infection", ["infection-systemic"]),
+        ("Pneumonie bactérienne", ["infection-systemic"]),
+        ("Pneumokokkensepsis", ["infection-systemic"]),
+        ("Pulmonary tuberculosis", ["tb-active"]),
+        ("Lungentuberkulose", ["tb-active"]),
+        ("Not for resuscitation", ["comfort-care"]),
+        ("Limitation des thérapeutiques", ["comfort-care"]),
+        ("Therapiezieländerung", ["comfort-care"]),
+        ("Zustand nach Nierentransplantation", ["transplant"]),
+        ("History of renal transplant", ["transplant"]),
+        ("Grossesse 22 SA", ["pregnancy"]),
+        ("Frühschwangerschaft", ["pregnancy"]),
+        ("Breastfeeding", ["lactation"]),
+        ("Mb. Bechterew", ["autoimmune"]),
+        ("Acute liver failure", ["hepatic-failure"]),
+        ("Leberzirrhose Child B", ["chronic-liver", "cirrhosis"]),
+        ("Sepsis with invasive candidiasis", ["infection-opportunistic", "infection-systemic"]),
     ],
 )
-def test_words_alone_are_a_gap(code: dict[str, Any], label: str) -> None:
-    assert read(condition(code=code)) == (
-        (),
-        (Gap("conditions", "condition-text-only", reference="Condition/c1", params=(("label", label),)),),
-    )
+@pytest.mark.parametrize("system", ["", SNOMED, WHO, "urn:local"])
+def test_words_that_name_a_group_are_a_question(system: str, words: str, concepts: list[str]) -> None:
+    coded = {"coding": [{"system": system, "code": "1", "display": words}]}
+    code = coded if system else {"text": words}
+    assert read(condition(code=code)) == asks(*concepts, label=words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Hypertension",
+        "Pneumonia",
+        "COVID-19 pneumonia",
+        "No sepsis",
+        "no evidence of invasive aspergillosis",
+        "Kein Hinweis auf Tuberkulose",
+        "pas de grossesse",
+        "History of sepsis",
+        "Z. n. Sepsis",
+        "antécédent de tuberculose",
+        "Family history of cirrhosis",
+        "Lactate acidosis",
+        "Urticaria",
+    ],
+)
+def test_other_words_are_another_disease(words: str) -> None:
+    assert read(condition(code={"text": words})) == ((), ())
+    assert read(condition((SNOMED, "38341003"), code={"coding": [{"system": SNOMED, "display": words}]})) == ((), ())
+
+
+@pytest.mark.parametrize("words", ["Fever: no, sepsis", "Fever no. Sepsis", "No improvement of sepsis", "sepsis, no source"])
+def test_a_denial_of_something_else_is_no_denial(words: str) -> None:
+    assert read(condition(code={"text": words})) == asks("infection-systemic", label=words)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"clinicalStatus": "resolved"},
+        {"clinicalStatus": "inactive"},
+        {"verificationStatus": "refuted"},
+        {"abatementDateTime": "2021-01-01"},
+    ],
+)
+def test_words_of_what_is_over_are_no_question(fields: dict[str, Any]) -> None:
+    assert read(condition(code={"text": "Sepsis"}, **fields)) == ((), ())
+
+
+def test_a_listed_code_is_not_screened_for_more() -> None:
+    code = {"coding": [{"system": WHO, "code": "I26.9"}], "text": "Septic embolism"}
+    assert one(condition(code=code)).concepts == ("vte-mace",)
+
+
+@pytest.mark.parametrize(
+    ("code", "label"),
+    [({"coding": [{"system": "urn:local", "code": "77"}]}, "77"), ({}, "")],
+)
+def test_without_words_and_without_a_known_system_it_may_be_anything(code: dict[str, Any], label: str) -> None:
+    assert read(condition(code=code)) == asks("", label=label)
 
 
 def test_no_code_is_a_gap_unless_refuted() -> None:
@@ -192,7 +282,7 @@ def test_labels_of_nothing() -> None:
 def test_names_that_rules_may_use() -> None:
     names = conditions.concept_names()
     assert {"covid19", "infection-opportunistic", "comfort-care"} <= set(names)
-    assert "implies" not in names
+    assert not {"implies", "text-screen"} & set(names)
 
 
 @pytest.mark.parametrize("implies", [{"a": ["b"]}, {"b": ["a"]}])

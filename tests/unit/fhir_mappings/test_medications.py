@@ -522,14 +522,14 @@ class TestHowMuch:
             given("2021-03-18T20:00:00+01:00", mg),
             given("2021-03-19T08:00:00+01:00", mg),
             given("2021-03-19T20:00:00+01:00", mg),
-            given("2021-03-19T23:30:00Z", mg),  # the 20th in Paris
+            given("2021-03-19T23:30:00Z", mg),  # three within 20 h, across midnight
             given("2021-03-19T12:00:00+01:00", mg, "J02AC03"),
             given("2021-03-19T12:00:00+01:00", mg, status="not-done"),
             given("2021-03-17T08:00:00+01:00", mg),
             given("2021-03-17T20:00:00+01:00", None),
         ]
         uses, _ = medications.collect(raws, context=context())
-        assert [use.daily_mg for use in uses] == [200, 400, 400, 200, 200, 200, None, None]
+        assert [use.daily_mg for use in uses] == [200, 400, 400, 600, 200, 200, 200, None]
 
     @pytest.mark.parametrize(
         "instruction",

@@ -247,6 +247,33 @@ def test_an_entry_that_nobody_can_classify_may_be_the_one_asked_for(gap: Gap, wh
     assert on_record(gap, condition("transplant")).state == "present"
 
 
+def words(concept: str) -> Gap:
+    """A problem-list entry whose words name a group."""
+    return Gap("conditions", "condition-text-only", concept, params=(("label", "x"),))
+
+
+@pytest.mark.parametrize(
+    ("concept", "known"), [("", False), ("transplant", False), ("tb-active", True), ("comfort-care", True)]
+)
+def test_an_entry_in_words_asks_only_the_rules_of_its_group(concept: str, known: bool) -> None:
+    assert on_record(words(concept)).known is known
+
+
+@pytest.mark.parametrize(
+    ("concept", "known"),
+    [("", False), ("infection-opportunistic", False), ("infection-systemic", False), ("transplant", True)],
+)
+def test_words_of_an_infection_ask_about_it(concept: str, known: bool) -> None:
+    assert infection(words(concept)).known is known
+
+
+@pytest.mark.parametrize(("concept", "state"), [("", ""), ("pregnancy", ""), ("transplant", "absent")])
+def test_a_pregnancy_in_words_is_a_question_even_beside_a_negative_test(concept: str, state: str) -> None:
+    reading = read("pregnancy", WOMAN, result(1, "negative"), words(concept))
+
+    assert (reading.state, reading.unreadable) == (state, not state)
+
+
 @pytest.mark.parametrize(
     ("gap", "known"),
     [

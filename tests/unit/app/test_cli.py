@@ -1,0 +1,304 @@
+"""The command line: exit statuses, what goes to which stream, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from app import cli
+from app.protocols.loader import KnowledgeError
+from app.store.errors import BadDatabase
+from tests.unit.app.bundles import bundle, resources
+
+NOW = "2026-11-23T12:00:00Z"
+CONFIG = """
+[service]
+host = "0.0.0.0"
+port = 9001
+allow_unauthenticated = true
+suggest_on = "pilot-full"
+
+[[tenants]]
+name = "h"
+zone = "Europe/Paris"
+fhir_bases = ["https://fhir.example.org/r4"]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "bundle.json"
+    path.write_bytes(bundle(resources("demo-us-units")))
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "site.toml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+def run(*arguments: Any) -> int:
+    """The exit status, whichever way the command leaves."""
+    try:
+        return cli.main([str(argument) for argument in arguments])
+    except SystemExit as left:
+        return int(left.code or 0)
+
+
+def refused(capsys: pytest.CaptureFixture[str], status: int, expected: int = 2) -> str:
+    out, err = capsys.readouterr()
+    assert status == expected
+    assert out == ""
+    assert err
+    assert "Traceback" not in err
+    return err
+
+
+# --- evaluate -----------------------------------------------------------------------------------------------
+
+
+def test_the_table(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("evaluate", file, "--now", NOW) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith("Patient/demo-us-units at 2026-11-23T12:00:00Z\n")
+    assert "pilot-simple" in out
+    assert "pilot-full" in out
+
+
+def test_the_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("evaluate", file, "--now", NOW, "--json") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    answer = json.loads(out)
+    assert (answer["schema"], answer["now"]) == (1, "2026-11-23T12:00:00Z")
+    assert len(answer["suggestions"]) == 2
+
+
+def test_one_protocol_of_both(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for ids in (["pilot-full"], ["pilot-full", "pilot-simple"]):
+        arguments = [word for id_ in ids for word in ("--protocol", id_)]
+        assert run("evaluate", file, "--now", NOW, "--json", *arguments) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert {p["id"] for p in answer["protocols"]} == set(ids)
+        assert answer["cards"]
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Stream:
+        buffer = io.BytesIO(file.read_bytes())
+
+    monkeypatch.setattr(sys, "stdin", Stream())
+    assert run("evaluate", "-", "--now", NOW) == 0
+    assert "demo-us-units" in capsys.readouterr().out
+
+
+def test_the_zone_is_the_flag_the_file_or_utc(file: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, mark in (((), "UTC"), (("--config", config), "CET"), (("--timezone", "Asia/Tokyo"), "JST")):
+        assert run("evaluate", file, "--now", NOW, "--json", *arguments) == 0
+        assert mark in json.loads(capsys.readouterr().out)["cards"][0]["detail"]
+
+
+def test_the_switches_of_a_site_count(file: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file asks for the full protocol, which this patient does not meet."""
+    assert run("evaluate", file, "--now", NOW, "--json", "--config", config) == 0
+    assert json.loads(capsys.readouterr().out)["suggestions"] == []
+
+
+def test_now_is_the_clock_when_it_is_not_given(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("evaluate", file, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["now"] != NOW
+
+
+@pytest.mark.parametrize(
+    "now",
+    ["yesterday", "2026-11-23T12:00:00", "2026-11-23", "0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-12:00", ""],
+)
+def test_a_now_that_is_none(file: Path, now: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--now" in refused(capsys, run("evaluate", file, f"--now={now}"))
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "/etc/localtime", "CET+1"])
+def test_a_zone_that_is_none(file: Path, zone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--timezone" in refused(capsys, run("evaluate", file, "--timezone", zone))
+
+
+def test_an_unknown_protocol(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "known are pilot-simple, pilot-full" in refused(capsys, run("evaluate", file, "--protocol", "trial"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"resourceType": "Patient", "id": "canary"}',
+        b'{"resourceType": "Bundle"}',
+        b'{"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Patient"}}]}',
+        b"[" * 100_000,
+        bundle([{"resourceType": "Patient", "id": "canary-1"}, {"resourceType": "Patient", "id": "canary-2"}]),
+    ],
+    ids=["empty", "cut", "array", "null", "no text", "no bundle", "no entries", "no id", "deep", "two patients"],
+)
+def test_a_file_that_is_no_bundle(tmp_path: Path, raw: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(raw)
+    for arguments in ((), ("--json",)):
+        assert "canary" not in refused(capsys, run("evaluate", path, *arguments))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot be read" in refused(capsys, run("evaluate", tmp_path / "none.json"))
+    assert "cannot be read" in refused(capsys, run("evaluate", tmp_path))
+
+
+def test_the_wrong_patient(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--patient" in refused(capsys, run("evaluate", file, "--patient", "canary"))
+
+
+def test_a_configuration_that_is_not_usable_is_an_input_too(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[service]\nport = 'x'\n", encoding="utf-8")
+    assert "wrong.toml" in refused(capsys, run("evaluate", file, "--config", wrong))
+
+
+@pytest.mark.parametrize("arguments", [(), ("evaluate",), ("fly",), ("evaluate", "x", "--what")])
+def test_a_command_line_that_is_none(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, run(*arguments))
+
+
+def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    assert "not a medical device" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_module_is_the_command(file: Path) -> None:
+    """In a process of its own: the streams, the status, and no log on either."""
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", "evaluate", str(file), "--now", NOW, "--json"],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["schema"] == 1
+    done = subprocess.run([sys.executable, "-m", "app.cli", "evaluate", "none"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+# --- serve and the rest -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What would have been served."""
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(cli.uvicorn, "run", lambda app, **more: calls.append({"app": app, **more}))
+    monkeypatch.setattr(cli.logs, "configure", lambda: None)
+    return calls
+
+
+def db(tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{tmp_path / 'd.db'}"
+
+
+def test_the_dev_profile_says_that_it_is_open(
+    served: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bases = ["http://127.0.0.1:8080/fhir", "https://fhir.example.org/r4/"]
+    assert run("serve", "--db", db(tmp_path), *(w for b in bases for w in ("--fhir-url", b))) == 0
+    (call,) = served
+    assert (call["host"], call["port"], call["access_log"]) == ("127.0.0.1", 8000, False)
+    assert call["app"].state.service.settings.bases == ("http://127.0.0.1:8080/fhir", "https://fhir.example.org/r4")
+    err = capsys.readouterr().err
+    assert "open to any client" in err
+    assert "http://127.0.0.1:8000/cds-services" in err
+
+
+def test_without_a_base_only_prefetch_is_evaluated(
+    served: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("serve", "--db", db(tmp_path), "--port", 9009, "--timezone", "Europe/Paris") == 0
+    assert "only prefetch is evaluated" in capsys.readouterr().err
+    assert served[0]["port"] == 9009
+    assert str(served[0]["app"].state.service.settings.tenants[0].zone) == "Europe/Paris"
+
+
+def test_a_file_may_bind_elsewhere_and_flags_win(
+    served: list[dict[str, Any]], config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("serve", "--config", config, "--db", db(tmp_path)) == 0
+    assert "allow_unauthenticated" in capsys.readouterr().err
+    assert run("serve", "--config", config, "--db", db(tmp_path), "--host", "10.0.0.1", "--port", 7) == 0
+    assert [(call["host"], call["port"]) for call in served] == [("0.0.0.0", 9001), ("10.0.0.1", 7)]  # noqa: S104
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--host", "0.0.0.0"),  # noqa: S104
+        ("--fhir-url", "ftp://fhir.example.org"),
+        ("--timezone", "Mars/Olympus"),
+        ("--db", "mysql://x"),
+    ],
+)
+def test_what_must_not_start_does_not(
+    served: list[dict[str, Any]], arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(capsys, run("serve", *arguments), 1)
+    assert served == []
+
+
+def test_flags_that_belong_into_the_file(
+    served: list[dict[str, Any]], config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (("--fhir-url", "https://x.example"), ("--timezone", "UTC")):
+        assert "stand in the file" in refused(capsys, run("serve", "--config", config, *arguments), 1)
+    assert served == []
+
+
+@pytest.mark.parametrize("error", [KnowledgeError("app/protocols/x: y: z"), BadDatabase("wrong")])
+def test_what_is_wrong_with_the_installation_is_status_1(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "create_app", broken)
+    assert str(error) in refused(capsys, run("serve", "--db", db(tmp_path)), 1)
+
+
+def test_the_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def demo(**given: Any) -> int:
+        calls.append(given)
+        return 0
+
+    monkeypatch.setattr(cli.demo, "run", demo)
+    assert run("demo") == 0
+    assert run("demo", "--port", 9000, "--fhir-url", "https://fhir.example.org") == 0
+    assert calls == [
+        {"port": 8080, "fhir_url": None},
+        {"port": 9000, "fhir_url": "https://fhir.example.org"},
+    ]
+
+
+def test_openapi_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("openapi") == 0
+    out = capsys.readouterr().out
+    assert out == (Path(__file__).resolve().parents[3] / "openapi.yaml").read_text(encoding="utf-8")
+    assert msgspec.json.encode(out)

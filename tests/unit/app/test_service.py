@@ -1,0 +1,148 @@
+"""The use case: which outcome an answer names, and what of a request is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import service
+from app.sandbox.patients import Fault
+from app.settings import Tenant
+from fhir_mappings.facts import Overlay
+from tests.integration.hospital import FHIR, NOW, Hospital, decision, hook, opened, settings_for
+
+PATIENT = "demo-full-protocol"
+
+
+@pytest.fixture
+async def hospital(tmp_path: Path) -> AsyncIterator[Hospital]:
+    async with opened(tmp_path) as found:
+        yield found
+
+
+def course(sent: dict[str, Any]) -> None:
+    """Anakinra was given since yesterday, as an administration with an inline code."""
+    sent["administrations"]["entry"].append(
+        {
+            "resource": {
+                "resourceType": "MedicationAdministration",
+                "id": "first-dose",
+                "status": "completed",
+                "subject": {"reference": f"Patient/{PATIENT}"},
+                "effectiveDateTime": "2026-11-22T10:00:00Z",
+                "medicationCodeableConcept": {
+                    "coding": [{"system": "http://www.nlm.nih.gov/research/umls/rxnorm", "code": "72435"}]
+                },
+            },
+            "search": {"mode": "match"},
+        }
+    )
+    sent["administrations"]["total"] += 1
+
+
+async def test_a_running_course_is_follow_up(hospital: Hospital) -> None:
+    sent = await hospital.prefetched(PATIENT)
+    course(sent)
+    answer = await hospital.call(hook(PATIENT, prefetched=sent))
+    assert decision(answer)["outcome"] == "follow-up"
+    card = answer.json()["cards"][0]
+    assert card["summary"].startswith("On treatment since 2026-11-22 10:00 UTC")
+    assert all("suggestions" not in card for card in answer.json()["cards"])
+
+
+async def test_silences_have_names(hospital: Hospital) -> None:
+    said = {}
+    for patient_id in ("demo-deceased", "demo-adolescent", "demo-crp-100", "demo-ward"):
+        answer = await hospital.call(hook(patient_id))
+        assert answer.json()["cards"] == []
+        said[patient_id] = decision(answer)["outcome"]
+    assert list(said.values()) == ["deceased", "not-the-population", "not-met", "out-of-scope"]
+
+
+async def test_a_type_the_site_does_not_have_is_never_asked_for(tmp_path: Path) -> None:
+    overlay = Overlay(absent_source=frozenset({"AllergyIntolerance"}))
+    tenant = replace(settings_for(tmp_path / "d.db").tenants[0], overlay=overlay)
+    faults = {PATIENT: {"AllergyIntolerance": Fault(status=500)}}
+    async with opened(tmp_path, faults=faults, tenants=(tenant,)) as hospital:
+        answer = await hospital.call(hook(PATIENT))
+        assert not any(path.endswith("/AllergyIntolerance") for _, path, _ in hospital.wire.sent)
+    card = answer.json()["cards"][0]
+    assert len(card["suggestions"]) == 2
+    assert "Allergies: not available at this site" in card["detail"]
+
+
+async def test_the_facilitys_zone_is_on_the_card_and_in_the_order(tmp_path: Path) -> None:
+    tenant = settings_for(tmp_path / "d.db").tenants[0]
+    async with opened(tmp_path, tenants=(Tenant("h", (FHIR,), zone_of("Asia/Tokyo"), tenant.overlay),)) as hospital:
+        card = (await hospital.call(hook(PATIENT))).json()["cards"][0]
+    assert "2026-11-23 21:00 JST" in card["detail"]
+    order = card["suggestions"][0]["actions"][0]["resource"]
+    assert order["authoredOn"] == "2026-11-23T21:00:00+09:00"
+
+
+def zone_of(name: str) -> Any:
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(name)
+
+
+async def test_the_encounter_goes_into_the_order(hospital: Hospital) -> None:
+    body = hook(PATIENT)
+    body["context"]["encounterId"] = "Encounter/e1"
+    card = (await hospital.call(body)).json()["cards"][0]
+    for suggestion in card["suggestions"]:
+        assert suggestion["actions"][0]["resource"]["encounter"] == {"reference": "Encounter/e1"}
+
+
+async def test_a_stricter_site_withholds(tmp_path: Path) -> None:
+    async with opened(tmp_path, suggest_on="pilot-full") as hospital:
+        for patient_id, expected in ((PATIENT, 2), ("demo-us-units", 0)):
+            card = (await hospital.call(hook(patient_id))).json()["cards"][0]
+            assert len(card.get("suggestions", [])) == expected
+        assert "this site asks for the full pilot inclusion" in card["detail"]
+
+
+async def test_timing_names_every_source_that_was_read(hospital: Hospital) -> None:
+    await hospital.call(hook(PATIENT))
+    timing = json.loads(hospital.rows()[0]["timing"])
+    assert timing["sources_ms"].keys() >= set(hospital.templates)
+    assert timing["total_ms"] > 0
+    assert hospital.rows()[0]["created_at"] == NOW.isoformat(timespec="microseconds")
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("d1577c69-dfbe-44ad-ba6d-3e05e953b2ea", True),
+        ("a.b_c:d-1", True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("Jane Doe", False),
+        ("", True),
+    ],
+)
+def test_a_hook_instance_is_kept_when_it_is_a_token(sent: str, kept: bool) -> None:
+    found = service._instance(sent)
+    assert (found == sent) is kept
+    assert len(found) <= 64
+
+
+async def test_the_token_is_in_no_representation(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a debugger, a traceback or a log of objects would print of a request on its way."""
+    seen: list[str] = []
+    original = service.HookService._evaluate
+
+    async def watched(self: service.HookService, course: Any) -> int:
+        status = await original(self, course)
+        seen.extend([repr(course), repr(course.request), str(course.caller)])
+        return status
+
+    monkeypatch.setattr(service.HookService, "_evaluate", watched)
+    await hospital.call(hook(PATIENT))
+    assert seen
+    assert not any("canary" in text for text in seen)
