@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from app import report
 from app.clinical.assessment import Assessment
 from app.clinical.chart import hours_text
+from app.clinical.criteria import Answer
 from app.clinical.findings import Finding
 from app.clinical.reading import Evidence, Reason, decimal_text
 from app.clinical.results import CriterionResult, SafetyResult
@@ -41,6 +42,7 @@ EVIDENCE_LINK = Link(
 EVIDENCE = "org.rescue-cds.evidence"
 
 SUMMARY_LIMIT = 139
+MOST_GAPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +94,19 @@ class _Page:
         stops = [s for s in self.a.present if s.rule.severity == "absolute"]
         summary = self.words.card("summary", "met")
         if stops:
-            stop = self.words.card("summary", "met_safety", count=str(len(stops)), first=stops[0].rule.title)
+            key = "met_stop" if len(stops) == 1 else "met_stops"
+            stop = self.words.card("summary", key, count=str(len(stops)), first=stops[0].rule.title)
             summary = f"{summary}. {stop}"
         elif not drafts:
             summary = f"{summary}; {self.words.card('summary', 'met_withheld')}"
         parts = [_own(self.words.card("detail", "honest")), *self._verdict_lines()]
-        parts += self._section("withheld", [self._reason(r) for r in self.a.withheld])
+        parts += self._section("withheld", self._withheld())
         parts += self._criteria()
-        parts += self._section(
-            "already", [self._reason(r.reason) for _, r in self.a.study_drugs if r.state == "present"]
-        )
-        parts += self._section("confirm", [self._reason(r) for r in self.a.confirm])
+        parts += self._already()
+        if self.a.row.suggestions:
+            parts += self._section("confirm", [self._reason(r) for r in self.a.confirm])
         parts += self._confirmations()
-        parts += self._closing()
+        parts += self._closing(ordering=True)
         return self._card(
             "protocol",
             summary=summary,
@@ -119,12 +121,10 @@ class _Page:
         summary = self.words.card("summary", "undetermined", missing=missing)
         parts = [_own(self.words.card("detail", "undetermined"))]
         parts += self._criteria()
-        parts += self._section("missing", [markdown.text(self.words.obtain(m), limit=300) for m in self.simple.missing])
-        parts += self._section(
-            "already", [self._reason(r.reason) for _, r in self.a.study_drugs if r.state == "present"]
-        )
-        parts += self._section("safety", [self._safety_line(s) for s in self._safety_shown()])
-        parts += self._closing()
+        parts += self._section("missing", [_own(self.words.obtain(m)) for m in self.simple.missing])
+        parts += self._already()
+        parts += self._section("safety", self._safety_lines())
+        parts += self._closing(ordering=False)
         return self._card(
             "protocol", summary=summary, indicator="info", parts=parts, extension={EVIDENCE: self._entries()}
         )
@@ -141,46 +141,68 @@ class _Page:
         )
 
     def safety(self) -> Card:
-        shown = self._safety_shown()
-        summary = self._safety_summary(shown)
-        rows = [
-            (
-                markdown.text(", ".join(s.rule.drugs)),
-                markdown.text(self.words.term_of_card("severity", s.rule.severity)),
-                markdown.text(s.rule.title),
-                markdown.text(self.words.term_of_card("finding", s.finding.presence)),
-                _own(report.because(s.outcome, words=self.words)),
-            )
-            for s in shown
-        ]
+        rows = [self._safety_row(results) for results in self._safety_groups()]
         header = tuple(_own(h) for h in ("Drug", "Severity", "Finding", "State", "On record"))
-        parts: list[Safe] = []
-        if rows:
-            parts.append(markdown.table(header, rows))
-        parts += self._section(
-            "advice", [_own(f"{s.rule.title}: {s.rule.advice}") for s in shown if s.finding is Finding.MET]
-        )
-        missing = [markdown.text(self.words.term("required", name)) for name in self._required_missing()]
-        parts += self._section("missing", missing)
+        parts: list[Safe] = [markdown.table(header, rows)] if rows else []
+        advice = [_own(f"{s.rule.title}: {s.rule.advice}") for s in self.a.present]
+        parts += self._section("advice", advice)
+        parts += self._section("missing", [_own(self.words.term("required", n)) for n in self._required_missing()])
         parts += self._not_looked_at()
         parts.append(self._version())
+        shown = [s for results in self._safety_groups() for s in results]
         entries = [report.safety_entry(s, assessment=self.a, words=self.words.cleaned_by(_plain)) for s in shown]
         return self._card(
-            "safety", summary=summary, indicator="warning", parts=parts, extension={EVIDENCE: {"safety": entries}}
+            "safety",
+            summary=self._safety_summary(),
+            indicator="warning",
+            parts=parts,
+            extension={EVIDENCE: {"safety": entries}},
         )
 
-    def _safety_summary(self, shown: Sequence[SafetyResult]) -> str:
-        if not shown:
-            names = ", ".join(self.words.term("required", name) for name in self._required_missing())
-            return self.words.card("summary", "safety_missing", missing=names)
-        key = "safety_many" if len(shown) > 1 else "safety_one"
-        return self.words.card("summary", key, first=shown[0].rule.title, count=str(len(shown) - 1))
+    def _safety_summary(self) -> str:
+        """What is present comes first; what could not be determined is named by what was missing, never as a fact."""
+        present = self.a.present
+        if present:
+            key = "safety_many" if len(present) > 1 else "safety_one"
+            return self.words.card("summary", key, first=present[0].rule.title, count=str(len(present) - 1))
+        unread = [self.words.title(m) for s in self._doubtful() for m in s.outcome.missing]
+        names = dict.fromkeys([*(self.words.term("required", n) for n in self._required_missing()), *unread])
+        return self.words.card("summary", "safety_missing", missing=", ".join(names))
 
-    def _safety_shown(self) -> list[SafetyResult]:
-        """What is present, then what could not be determined and withholds; absolute first."""
-        doubtful = [s for s in self.a.safety if s.finding is Finding.UNKNOWN and s.withholds]
+    def _doubtful(self) -> list[SafetyResult]:
+        """What could not be determined and withholds, absolute first."""
         order = {"absolute": 0, "relative": 1, "monitor": 2}
-        return [*self.a.present, *sorted(doubtful, key=lambda s: order[s.rule.severity])]
+        found = [s for s in self.a.safety if s.finding is Finding.UNKNOWN and s.withholds]
+        return sorted(found, key=lambda s: order[s.rule.severity])
+
+    def _safety_groups(self) -> list[list[SafetyResult]]:
+        """A row each for what is present; what one missing source leaves open shares a row."""
+        groups: dict[str, list[SafetyResult]] = {}
+        for result in self._doubtful():
+            groups.setdefault(report.because(result.outcome, words=self.words), []).append(result)
+        return [[s] for s in self.a.present] + list(groups.values())
+
+    def _safety_row(self, results: Sequence[SafetyResult]) -> tuple[Safe, ...]:
+        drugs = sorted({drug for s in results for drug in s.rule.drugs})
+        severities = dict.fromkeys(self.words.term_of_card("severity", s.rule.severity) for s in results)
+        return (
+            _own(", ".join(drugs)),
+            _own(", ".join(severities)),
+            _own("; ".join(s.rule.title for s in results)),
+            _own(self.words.term_of_card("finding", results[0].finding.presence)),
+            _own(report.because(results[0].outcome, words=self.words)),
+        )
+
+    def _safety_lines(self) -> list[Safe]:
+        """The safety card's facts as lines, beside an undetermined result (reading 5)."""
+        lines = []
+        for results in self._safety_groups():
+            drugs, severity, title, state, why = self._safety_row(results)
+            lines.append(_own(f"{title} ({severity}, {drugs}): {state}, {why}"))
+        missing = ", ".join(self.words.term("required", name) for name in self._required_missing())
+        if missing:
+            lines.append(_own(self.words.card("detail", "required_missing", missing=missing)))
+        return lines
 
     def _required_missing(self) -> list[str]:
         return [name for name, reading in self.a.required if not reading.known or reading.displaced]
@@ -193,7 +215,10 @@ class _Page:
         if self.a.row.id == "rescue-not-met":
             rescue = next(c for c in self.full.criteria if c.id == "P-RESCUE")
             why = report.because(rescue.outcome, words=self.words)
-            return [_own(self.words.card("detail", "rescue_not_met", why=why))]
+            line = self.words.card("detail", "rescue_not_met", why=why)
+            if any(a.input == "prone" for a in rescue.outcome.because):
+                line += " " + self.words.card("detail", "rescue_prone")
+            return [_own(line)]
         return []
 
     def _criteria(self) -> list[Safe]:
@@ -203,15 +228,13 @@ class _Page:
 
     def _criterion_row(self, c: CriterionResult) -> tuple[Safe, ...]:
         relevant = [a for a in c.outcome.asked if a.finding is not Finding.UNKNOWN or a in c.outcome.because]
-        several = len(relevant) > 1
-        values = []
-        for answer in relevant:
-            shown = markdown.text(answer.shown) if answer.shown else self._reason(answer.reason)
-            title = self.words.input_title(answer.input)
-            values.append(f"{title}: {shown}" if several else shown)
+        values = [self._value(a) for a in relevant]
+        if len(relevant) > 1:
+            values = [_own(f"{self.words.input_title(a.input)}: {v}") for a, v in zip(relevant, values, strict=True)]
         finding = f"**{self.words.term_of_card('finding', c.finding.value)}**"
-        if c.finding is Finding.UNKNOWN:
-            finding += f": {report.because(c.outcome, words=self.words)}"
+        open_values = [a for a in c.outcome.because if a.finding is Finding.UNKNOWN and _is_value(a)]
+        if open_values:
+            finding += ": " + "; ".join(self.words.reason(a.reason) for a in open_values)
         return (
             markdown.text(c.criterion.title),
             _own("; ".join(values)),
@@ -220,52 +243,53 @@ class _Page:
             _own(finding),
         )
 
+    def _value(self, answer: Answer) -> Safe:
+        """A value as read; where there is none, or only a yes or no, the reason says more."""
+        return markdown.text(answer.shown) if _is_value(answer) else self._reason(answer.reason)
+
     def _age(self, evidence: Iterable[Evidence]) -> str:
-        """The newest and the oldest of what was used."""
-        ages = sorted({self.a.now - e.effective for e in evidence if e.effective is not None})
+        """The newest and the oldest of the results used; how long a therapy runs is said with its value."""
+        results = [e for e in evidence if e.effective is not None and (e.value or e.concept.startswith("sarscov2"))]
+        ages = sorted({self.a.now - e.effective for e in results if e.effective is not None})
         if not ages:
             return "–"
         texts = dict.fromkeys(hours_text(age) for age in (ages[0], ages[-1]))
         return " to ".join(texts)
 
+    def _already(self) -> list[Safe]:
+        return self._section("already", [self._reason(r.reason) for _, r in self.a.study_drugs if r.state == "present"])
+
+    def _withheld(self) -> list[Safe]:
+        """Why no order is offered: a safety finding with its drug and what is on record; what one missing source
+        leaves open in one line, since the safety card lists it."""
+        lines: list[Safe] = []
+        for reason in self.a.withheld:
+            result = next((s for s in self.a.safety if s.rule.id == dict(reason.params).get("id")), None)
+            if result is None:
+                lines.append(self._reason(reason))
+            elif result.finding is Finding.MET:
+                drugs = ", ".join(result.rule.drugs)
+                lines.append(_own(f"{result.rule.title} ({drugs}): {report.because(result.outcome, words=self.words)}"))
+        for results in self._safety_groups():
+            if results[0].finding is Finding.UNKNOWN:
+                key = "safety_open" if len(results) == 1 else "safety_open_many"
+                why = report.because(results[0].outcome, words=self.words)
+                text = self.words.card("detail", key, title=results[0].rule.title, count=str(len(results)), why=why)
+                lines.append(_own(text))
+        return lines
+
     def _confirmations(self) -> list[Safe]:
         return self._section("confirmations", [_own(c.text) for c in self.full.protocol.confirmations])
 
-    def _closing(self) -> list[Safe]:
-        b = self.a.background
-        culture = self.words.card("detail", "culture_none" if b.culture_read else "culture_lost")
-        if b.blood_culture is not None:
-            what = b.blood_culture.label or b.blood_culture.coded
-            when = self._time(b.blood_culture.when.earliest)
-            culture = f"{markdown.text(b.blood_culture.coded)} ({markdown.text(what)}, {when})"
-        words = [self.words.term("difference", d) for d in b.differences]
-        platelets = "not found" if b.platelets is None else f"{_number(b.platelets)} x 10⁹/L"
-        peep = "not found" if b.peep is None else f"{_number(b.peep)} cmH2O"
-        ecmo = next((a.shown for c in self.full.criteria for a in c.outcome.asked if a.input == "ecmo_at_gas"), "")
-        lines = [
-            self.words.card("detail", "culture", culture=culture),
-            self.words.card(
-                "detail",
-                "phase",
-                pcr=_days(b.days_since_first_positive, "ago"),
-                ventilated=_days(b.days_ventilated, ""),
-            ),
-            self.words.card(
-                "detail",
-                "ventilator",
-                peep=peep,
-                position=_clean(b.position) or "not charted",
-                ecmo=_clean(ecmo) or "unknown",
-            ),
-            self.words.card("detail", "differences", differences=", ".join(words))
-            if words
-            else self.words.card("detail", "no_differences"),
-            self.words.card("detail", "anticoagulation", platelets=platelets),
-            self.words.card("detail", "enteral"),
-            self.words.card("detail", "both"),
-            self.words.card("detail", "approval"),
-            *(self.words.reason(n.reason) for n in self.a.notes if n.reason.code != "confirm-no-ecmo"),
-        ]
+    def _closing(self, *, ordering: bool) -> list[Safe]:
+        """What has to be known before deciding; what only an order raises is left out where none can follow."""
+        lines = [self._culture(), *self._course_of_illness(), self._differences()]
+        if ordering:
+            b = self.a.background
+            platelets = "not found" if b.platelets is None else f"{_number(b.platelets)} x 10⁹/L"
+            lines += [self.words.card("detail", "anticoagulation", platelets=platelets)]
+            lines += [self.words.card("detail", key) for key in ("enteral", "both", "approval")]
+        lines += [self.words.reason(n.reason) for n in self.a.notes if n.reason.code != "confirm-no-ecmo"]
         parts = self._section("lines", [_own(line) for line in lines])
         parts += [
             self._heading("alternatives"),
@@ -276,6 +300,35 @@ class _Page:
         parts.append(self._version())
         return parts
 
+    def _culture(self) -> str:
+        b = self.a.background
+        text = self.words.card("detail", "culture_none" if b.culture_read else "culture_lost")
+        if b.blood_culture is not None:
+            what = b.blood_culture.original or b.blood_culture.label
+            when = self._time(b.blood_culture.when.earliest)
+            text = ", ".join(filter(None, (markdown.text(b.blood_culture.coded), markdown.text(what), when)))
+        return self.words.card("detail", "culture", culture=text)
+
+    def _course_of_illness(self) -> list[str]:
+        b = self.a.background
+        pcr, ventilated = _days(b.days_since_first_positive, "ago"), _days(b.days_ventilated, "")
+        ecmo = next((a.shown for c in self.full.criteria for a in c.outcome.asked if a.input == "ecmo_at_gas"), "")
+        peep = "not found" if b.peep is None else f"{_number(b.peep)} cmH2O"
+        lines = [
+            self.words.card("detail", "phase", pcr=pcr, ventilated=ventilated),
+            self.words.card("detail", "ventilator", peep=peep, ecmo=_clean(ecmo) or "could not be determined"),
+        ]
+        if b.position:
+            lines.append(self.words.card("detail", "position", position=_clean(b.position)))
+        return lines
+
+    def _differences(self) -> str:
+        b = self.a.background
+        words = [self.words.term("difference", d) for d in b.differences]
+        if words:
+            return self.words.card("detail", "differences", differences=", ".join(words))
+        return self.words.card("detail", "no_differences" if b.differences_read else "differences_lost")
+
     def _standard(self) -> str:
         b = self.a.background
         if b.standard:
@@ -283,9 +336,17 @@ class _Page:
         return self.words.card("detail", "alternatives_none" if b.standard_read else "alternatives_lost")
 
     def _not_looked_at(self) -> list[Safe]:
-        lost = [_own(f"{self.words.term('source', s.key)}: {self.words.source(s)}") for s in self.a.lost]
-        used = [_own(f"{self.words.gap_subject(g)}: {self.words.gap(g)}") for g in self.a.gaps[:8]]
-        return [*self._section("not_looked_at", lost), *self._section("not_used", list(dict.fromkeys(used)))]
+        """One line a source, and which of its searches (reading 7); then what was there and could not be used."""
+        searches: dict[str, list[str]] = {}
+        for source in self.a.lost:
+            line = f"{source.resource_type}: {self.words.source(source)}"
+            searches.setdefault(line, []).append(self.words.term("source", source.key))
+        lost = [_own(f"{line}; {', '.join(names)}") for line, names in searches.items()]
+        used = list(dict.fromkeys(_own(f"{self.words.gap_subject(g)}: {self.words.gap(g)}") for g in self.a.gaps))
+        if len(used) > MOST_GAPS:
+            more = self.words.card("detail", "more", count=str(len(used) - MOST_GAPS))
+            used = [*used[:MOST_GAPS], _own(more)]
+        return [*self._section("not_looked_at", lost), *self._section("not_used", used)]
 
     def _version(self) -> Safe:
         return _own(
@@ -298,12 +359,6 @@ class _Page:
                 reviewed=self.words.setting("evidence_reviewed"),
             )
         )
-
-    def _safety_line(self, s: SafetyResult) -> Safe:
-        severity = self.words.term_of_card("severity", s.rule.severity)
-        state = self.words.term_of_card("finding", s.finding.presence)
-        why = report.because(s.outcome, words=self.words)
-        return _own(f"{s.rule.title} ({severity}, {', '.join(s.rule.drugs)}): {state}, {why}")
 
     def _reason(self, reason: Reason) -> Safe:
         return _own(self.words.reason(reason))
@@ -361,6 +416,11 @@ def _overrides(words: Words) -> tuple[OverrideReason, ...]:
         OverrideReason(code=row["code"], system=row.get("system", SYSTEM), display=row["display"])
         for row in words.overrides()
     )
+
+
+def _is_value(answer: Answer) -> bool:
+    """Whether it shows more than a yes or no."""
+    return answer.shown not in {"", "yes", "no"}
 
 
 def _days(days: int | None, suffix: str) -> str:

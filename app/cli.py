@@ -24,6 +24,9 @@ from app.settings import DEFAULT_DB, Settings, SettingsError, dev, load
 from app.store.errors import StoreError
 from fhir_mappings.facts import Overlay
 
+_NOWHERE = "sqlite+aiosqlite:///:memory:"
+"""To describe the interface, no database file is made."""
+
 
 class UsageError(ValueError):
     """The input or the command line cannot be used; exit status 2."""
@@ -52,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="start the service alone")
     serve.add_argument("--host", help="address to bind (default 127.0.0.1)")
-    serve.add_argument("--port", type=int, help="port (default 8000)")
+    serve.add_argument("--port", type=_port, help="port (default 8000)")
     serve.add_argument(
         "--fhir-url", action="append", default=[], metavar="URL", help="an allowed FHIR base; repeatable"
     )
@@ -73,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("demo", help="the service, a FHIR sandbox with synthetic ICU patients, and a page")
     show.add_argument(
-        "--port", type=int, default=8080, help="port of the page (default 8080); the service takes the next"
+        "--port", type=_port, default=8080, help="port of the page (default 8080); the service takes the next"
     )
     show.add_argument("--fhir-url", metavar="URL", help="a real FHIR server instead of the embedded sandbox")
     show.set_defaults(run=lambda options: demo.run(port=options.port, fhir_url=options.fhir_url))
@@ -81,6 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     openapi = commands.add_parser("openapi", help="print openapi.yaml")
     openapi.set_defaults(run=_openapi)
     return parser
+
+
+def _port(text: str) -> int:
+    """A port with one above it, which the demo needs for the service."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) < 65535):
+        raise argparse.ArgumentTypeError("a port is a number from 1 to 65534")
+    return int(text)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -150,7 +160,7 @@ def _site(path: Path) -> Settings:
 
 
 def _openapi(_: argparse.Namespace) -> int:
-    print(document.as_yaml(document.openapi(create_app(dev()))), end="")
+    print(document.as_yaml(document.openapi(create_app(dev(db=_NOWHERE)))), end="")
     return 0
 
 

@@ -35,6 +35,7 @@ from app.gateway.fhir import Deadline, Fetched, Gateway, Query
 from app.plan import Need
 from cds_hooks import prefetch as sent
 from fhir_mappings import sieve
+from fhir_mappings.coding import Coding, key
 from fhir_mappings.errors import BadDate, Unreadable
 from fhir_mappings.facts import Source
 from fhir_mappings.mapping import Part
@@ -44,12 +45,19 @@ MEDICATIONS: Final = "medications"
 """Source key of the Medication resources that orders, administrations and statements refer to."""
 
 _MEDICATION: Final = "Medication"
+_SPECIMEN: Final = "Specimen"
+_OBSERVATION: Final = "Observation"
+_RESPIRATORY: Final = "respiratory"
+"""The need that holds the blood gases, whose specimen decides whether they count."""
+
+_GAS_CODES: Final = (b'"2703-7"', b'"11556-8"')
 _MEDICATION_USERS: Final = frozenset({"MedicationRequest", "MedicationAdministration", "MedicationStatement"})
 _ADMINISTRATIONS: Final = "administrations"
 _LONG_ACTING: Final = "long-acting"
 _IDS_PER_READ: Final = 50
 _PATIENT_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _MEDICATION_REFERENCE: Final = re.compile(r"Medication/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]+)?")
+_SPECIMEN_REFERENCE: Final = re.compile(r"Specimen/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]+)?")
 _HAS_OFFSET: Final = re.compile(r".*T.*(?:Z|[+-]\d\d:\d\d)")
 
 
@@ -72,7 +80,7 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One need as answered so far. `resources` are of the need's type, `medications` those that came along.
+    """One need as answered so far. `resources` are of the need's type, `medications` and `specimens` came along.
 
     `read` is True for an answer of the server, `usable` when somebody looked, even if in part.
     """
@@ -81,6 +89,7 @@ class _Answer:
     resources: tuple[bytes, ...] = field(default=(), repr=False)
     full_urls: tuple[str, ...] = field(default=(), repr=False)
     medications: tuple[sieve.Entry, ...] = field(default=(), repr=False)
+    specimens: tuple[sieve.Entry, ...] = field(default=(), repr=False)
     usable: bool = True
     requests: int = 0
     ms: float | None = None
@@ -118,24 +127,39 @@ async def gather(
         base, no_base = None, "patient-id"
     reader = None if base is None else _Reader(gateway, base=base, token=token, patient_id=patient_id, now=now)
     values = prefetch or {}
-    tasks: dict[str, asyncio.Task[_Answer]] = {}
+    tasks: dict[str, asyncio.Future[_Answer]] = {}
     async with asyncio.TaskGroup() as group:
         for need in plan:
-            task = _answered(need, values.get(need.key), reader, now=now, deadline=deadline, no_base=no_base)
-            tasks[need.key] = group.create_task(task)
+            given = _from_client(need, values.get(need.key), now=now, no_base=no_base)
+            if reader is None or given.source.outcome in {"ok", "empty"}:
+                tasks[need.key] = _done(given)
+            else:
+                tasks[need.key] = group.create_task(_better(need, given, reader, deadline=deadline))
         if _ADMINISTRATIONS in tasks and _LONG_ACTING in tasks:
             need = next(need for need in plan if need.key == _LONG_ACTING)
             task = _uncoded(need, tasks[_LONG_ACTING], tasks[_ADMINISTRATIONS], reader, now=now, deadline=deadline)
             tasks[_LONG_ACTING] = group.create_task(task)
         users = [tasks[need.key] for need in plan if need.resource_type in _MEDICATION_USERS]
         medications = group.create_task(_medications(users, reader, deadline=deadline, no_base=no_base))
+        if reader is not None and _RESPIRATORY in tasks:
+            with_specimens = _with_specimens(tasks[_RESPIRATORY], reader, deadline=deadline)
+            tasks[_RESPIRATORY] = group.create_task(with_specimens)
     answers = {key: task.result() for key, task in tasks.items()}
     answers[MEDICATIONS] = medications.result()
     return Gathered(
-        parts=tuple(Part(answer.source, answer.resources, answer.full_urls) for answer in answers.values()),
+        parts=tuple(_part(answer) for answer in answers.values()),
         looked=any(answer.usable for key, answer in answers.items() if key != MEDICATIONS),
         requests=sum(answer.requests for answer in answers.values()),
         ms={key: answer.ms for key, answer in answers.items() if answer.ms is not None},
+    )
+
+
+def _part(answer: _Answer) -> Part:
+    specimens = answer.specimens
+    return Part(
+        answer.source,
+        (*answer.resources, *(entry.raw for entry in specimens)),
+        (*answer.full_urls, *_full_urls(specimens)),
     )
 
 
@@ -162,13 +186,15 @@ class _Reader:
         return replace(answer, ms=(time.perf_counter() - started) * 1000)
 
 
-async def _answered(
-    need: Need, value: bytes | None, reader: _Reader | None, *, now: datetime, deadline: Deadline, no_base: str
-) -> _Answer:
-    """The prefetch value if it is complete, else the server's answer if that is better, else the value."""
-    given = _from_client(need, value, now=now, no_base=no_base)
-    if reader is None or given.source.outcome in {"ok", "empty"}:
-        return given
+def _done(answer: _Answer) -> asyncio.Future[_Answer]:
+    """An answer that is there, for those who wait for answers: a task costs many times more."""
+    future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+    future.set_result(answer)
+    return future
+
+
+async def _better(need: Need, given: _Answer, reader: _Reader, *, deadline: Deadline) -> _Answer:
+    """The server's answer if it is better than what the client sent."""
     read = await reader.read(need, deadline=deadline)
     if read.source.outcome == "failed" and given.source.outcome == "partial":
         return replace(given, requests=read.requests, ms=read.ms)
@@ -213,6 +239,7 @@ def _of_pages(need: Need, pages: Sequence[sieve.Page], *, now: datetime, reaches
     """The answer that these pages are. `reaches` is what a complete answer is complete back to."""
     entries: list[sieve.Entry] = []
     medications: list[sieve.Entry] = []
+    specimens: list[sieve.Entry] = []
     foreign = False
     for page in pages:
         for entry in page.entries:
@@ -220,6 +247,8 @@ def _of_pages(need: Need, pages: Sequence[sieve.Page], *, now: datetime, reaches
                 entries.append(entry)
             elif entry.resource_type == _MEDICATION:
                 medications.append(entry)
+            elif entry.resource_type == _SPECIMEN:
+                specimens.append(entry)
             elif entry.mode not in {"include", "outcome"} and entry.resource_type != "OperationOutcome":
                 foreign = True
     if foreign and not entries:
@@ -230,7 +259,7 @@ def _of_pages(need: Need, pages: Sequence[sieve.Page], *, now: datetime, reaches
     if why:
         reaches = _reaches(need, resources, now=now)
     source = Source(need.key, need.resource_type, outcome, why, reaches)
-    return _Answer(source, resources, _full_urls(entries), tuple(medications))
+    return _Answer(source, resources, _full_urls(entries), tuple(medications), tuple(specimens))
 
 
 def _full_urls(entries: Iterable[sieve.Entry]) -> tuple[str, ...]:
@@ -338,8 +367,8 @@ def _referred(raw: bytes) -> str | None:
 
 async def _uncoded(
     need: Need,
-    coded: asyncio.Task[_Answer],
-    administrations: asyncio.Task[_Answer],
+    coded: asyncio.Future[_Answer],
+    administrations: asyncio.Future[_Answer],
     reader: _Reader | None,
     *,
     now: datetime,
@@ -361,7 +390,7 @@ async def _uncoded(
 
 
 async def _medications(
-    users: Iterable[asyncio.Task[_Answer]], reader: _Reader | None, *, deadline: Deadline, no_base: str
+    users: Iterable[asyncio.Future[_Answer]], reader: _Reader | None, *, deadline: Deadline, no_base: str
 ) -> _Answer:
     """The Medication resources that came along, and those that were only referred to."""
     answers = [await task for task in users]
@@ -381,7 +410,7 @@ async def _medications(
         return _found(Source(MEDICATIONS, _MEDICATION, "partial" if found else "failed", no_base), found)
     started = time.perf_counter()
     chunks = [missing[start : start + _IDS_PER_READ] for start in range(0, len(missing), _IDS_PER_READ)]
-    fetched = await asyncio.gather(*(_read_medications(chunk, reader, deadline=deadline) for chunk in chunks))
+    fetched = await asyncio.gather(*(_read_by_id(_MEDICATION, chunk, reader, deadline=deadline) for chunk in chunks))
     pages = [page for chunk in fetched for page in chunk.pages]
     found += [entry for page in pages for entry in page.entries if entry.resource_type == _MEDICATION]
     trouble = next((chunk for chunk in fetched if chunk.outcome in {"failed", "partial"}), None)
@@ -400,9 +429,56 @@ def _found(source: Source, entries: Sequence[sieve.Entry]) -> _Answer:
     return _Answer(source, tuple(entry.raw for entry in entries), _full_urls(entries))
 
 
-async def _read_medications(ids: Sequence[str], reader: _Reader, *, deadline: Deadline) -> Fetched:
-    query = Query(_MEDICATION, params=(("_id", ",".join(ids)), ("_count", str(len(ids)))))
+async def _read_by_id(resource_type: str, ids: Sequence[str], reader: _Reader, *, deadline: Deadline) -> Fetched:
+    query = Query(resource_type, params=(("_id", ",".join(ids)), ("_count", str(len(ids)))))
     return await reader.gateway.fetch(query, base=reader.base, token=reader.token, deadline=deadline)
+
+
+# --- specimens of blood gases -----------------------------------------------------------------------------
+
+
+class _Gas(msgspec.Struct, gc=False):
+    specimen: _Reference | None = None
+
+
+_GAS: Final = msgspec.json.Decoder(_Gas)
+
+
+def _specimen_of(raw: bytes) -> str:
+    """What a blood gas refers to as its specimen, as written; '' for other Observations."""
+    if b'"specimen"' not in raw or not any(code in raw for code in _GAS_CODES):
+        return ""
+    try:
+        gas = _GAS.decode(raw)
+    except msgspec.DecodeError:
+        return ""
+    return (gas.specimen.reference or "") if gas.specimen else ""
+
+
+async def _with_specimens(answered: asyncio.Future[_Answer], reader: _Reader, *, deadline: Deadline) -> _Answer:
+    """The answer with the Specimens that its blood gases only refer to (reading 3.5).
+
+    What cannot be read stays a reference; the mapping says so beside the gas, and nothing else depends on it.
+    """
+    answer = await answered
+    wanted: dict[str, None] = {}
+    for raw in answer.resources:
+        match = _SPECIMEN_REFERENCE.fullmatch(_specimen_of(raw).removeprefix(f"{reader.base}/"))
+        if match:
+            wanted[match.group(1)] = None
+    missing = sorted(wanted.keys() - {entry.id for entry in answer.specimens})
+    if not missing:
+        return answer
+    chunks = [missing[start : start + _IDS_PER_READ] for start in range(0, len(missing), _IDS_PER_READ)]
+    fetched = await asyncio.gather(*(_read_by_id(_SPECIMEN, chunk, reader, deadline=deadline) for chunk in chunks))
+    read = [
+        entry for chunk in fetched for page in chunk.pages for entry in page.entries if entry.resource_type == _SPECIMEN
+    ]
+    return replace(
+        answer,
+        specimens=(*answer.specimens, *read),
+        requests=answer.requests + sum(chunk.requests for chunk in fetched),
+    )
 
 
 # --- a Bundle from a file ---------------------------------------------------------------------------------
@@ -423,7 +499,9 @@ def from_bundle(raw: bytes, *, plan: Sequence[Need], now: datetime, patient_id: 
     """The parts that a Bundle of any type and order holds; what is there is complete (reading 3.13).
 
     With `patient_id`, resources that belong to another Patient of the same Bundle are left out. Each resource goes to
-    the first need of its type, and every need of that type has it as its source. Raises BundleError.
+    the first need of its type (a Specimen to the first of Observations), and every need of that type has it as its
+    source. After a failing outcome a need holds something only if an Observation carries one of its codes: what was
+    found of one need says nothing about another. Raises BundleError.
     """
     pages, entries = _opened(raw)
     if patient_id is not None:
@@ -439,19 +517,58 @@ def from_bundle(raw: bytes, *, plan: Sequence[Need], now: datetime, patient_id: 
     placed: set[str] = set()
     for need in plan:
         mine = held.get(need.resource_type, [])
-        if fails and not mine:
+        if fails and not _answered_by(need, mine):
             source = Source(need.key, need.resource_type, "failed", "operation-outcome")
         elif cut:
             source = Source(need.key, need.resource_type, "partial", cut, now)
         else:
             source = Source(need.key, need.resource_type, "ok" if mine else "empty")
         shown = [] if need.resource_type in placed else mine
+        if shown and need.resource_type == _OBSERVATION:
+            shown = [*shown, *held.get(_SPECIMEN, [])]
         placed.add(need.resource_type)
         parts.append(Part(source, tuple(entry.raw for entry in shown), _full_urls(shown)))
     answer = _found(
         Source(MEDICATIONS, _MEDICATION, "ok" if _MEDICATION in held else "empty"), held.get(_MEDICATION, [])
     )
     return (*parts, Part(answer.source, answer.resources, answer.full_urls))
+
+
+class _Coding(msgspec.Struct, gc=False):
+    system: str | None = None
+    code: str | None = None
+
+
+class _Concept(msgspec.Struct, gc=False):
+    coding: tuple[_Coding, ...] = ()
+
+
+class _Coded(msgspec.Struct, gc=False):
+    """The codes of an Observation and of its components."""
+
+    code: _Concept = msgspec.field(default_factory=_Concept)
+    component: tuple[_Coded, ...] = ()
+
+
+_CODED: Final = msgspec.json.Decoder(_Coded)
+
+
+def _answered_by(need: Need, entries: Sequence[sieve.Entry]) -> bool:
+    """Whether the entries, all of the need's type, hold anything that the need asks for."""
+    if need.resource_type != _OBSERVATION:
+        return bool(entries)
+    wanted = asking.observation_codes(need)
+    return any(not wanted.isdisjoint(_codes_of(entry.raw)) for entry in entries)
+
+
+def _codes_of(raw: bytes) -> set[str]:
+    """`system|code` of an Observation and its components, as the plan names codes; none of an unreadable one."""
+    try:
+        coded = _CODED.decode(raw)
+    except msgspec.DecodeError:
+        return set()
+    nodes = (coded, *coded.component)
+    return {key(Coding(c.system or "", c.code or "")) for node in nodes for c in node.code.coding}
 
 
 def subject_of(raw: bytes, *, chosen: str | None = None) -> str:

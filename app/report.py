@@ -17,6 +17,7 @@ from app.clinical.findings import Finding
 from app.clinical.reading import Evidence
 from app.clinical.results import CriterionResult, ProtocolResult, SafetyResult
 from app.protocols.words import Words
+from fhir_mappings.facts import Source
 
 SCHEMA = 1
 LONGEST = 512
@@ -49,11 +50,19 @@ def protocol_entry(result: ProtocolResult, *, assessment: Assessment, words: Wor
         "verdict": result.verdict.value,
         "criteria": [criterion_entry(c, assessment=assessment, words=words) for c in result.criteria],
         "confirmations": [
-            {"id": c.id, "text": c.text, "on_record": "not looked for"} for c in result.protocol.confirmations
+            {"id": c.id, "text": c.text, "on_record": _on_record(c.id, assessment=assessment, words=words)}
+            for c in result.protocol.confirmations
         ],
         "missing": list(result.missing),
         "values": dict(result.values),
     }
+
+
+def _on_record(confirmation: str, *, assessment: Assessment, words: Words) -> str:
+    """What the chart says of a thing that only a person can confirm."""
+    if confirmation == "P-GOALS":
+        return words.reason(assessment.comfort_care.reason)
+    return "not looked for"
 
 
 def criterion_entry(result: CriterionResult, *, assessment: Assessment, words: Words) -> dict[str, Any]:
@@ -113,13 +122,17 @@ def evidence(entries: Iterable[Evidence], *, now: datetime) -> list[dict[str, st
 
 def gaps(assessment: Assessment, *, words: Words) -> list[dict[str, str]]:
     """What could not be looked at, then what was there and could not be used."""
-    lost = [{"source": s.key, "why": words.source(s)} for s in assessment.lost]
     refused = [
-        {"source": gap.source, "why": words.gap(gap)}
+        {"source": printable(gap.reference.partition("/")[0]) or gap.source, "why": words.gap(gap), "need": gap.source}
         | ({"reference": printable(gap.reference)} if gap.reference else {})
         for gap in assessment.gaps
     ]
-    return lost + refused
+    return [lost(source, words=words) for source in assessment.lost] + refused
+
+
+def lost(source: Source, *, words: Words) -> dict[str, str]:
+    """A source that was not read: its resource type, why, and which need of the gather plan it was."""
+    return {"source": source.resource_type, "why": words.source_briefly(source), "need": source.key}
 
 
 def printable(value: str) -> str:

@@ -107,7 +107,7 @@ class HookService:
         course.facts = facts
         if facts.identity_mismatch:
             course.outcome = "identity-mismatch"
-            course.gaps = [{"source": "patient", "why": self.bedside.words.why("other-patient", {})}]
+            course.gaps = [{"source": "Patient", "why": self.bedside.words.why("other-patient", {})}]
             course.cards = (cards.notice("identity", words=self.bedside.words, decision=course.id),)
             return 200
         knowledge = self.bedside.library.knowledge
@@ -154,9 +154,8 @@ class HookService:
         )
 
     def _not_evaluated(self, course: _Course, gathered: Gathered) -> int:
-        words = self.bedside.plain
         course.outcome = "not-evaluated"
-        course.gaps = [{"source": p.source.key, "why": words.source(p.source)} for p in gathered.parts]
+        course.gaps = [report.lost(part.source, words=self.bedside.plain) for part in gathered.parts]
         if "not-evaluated-as-card" not in course.caller.modes:
             return 412
         course.cards = (cards.notice("not_evaluated", words=self.bedside.words, decision=course.id),)
@@ -170,7 +169,7 @@ class HookService:
             return Answer(412, msgspec.json.encode(operation_outcome(refusal.code, refusal.message, str(course.id))))
         decision: dict[str, Any] = {"id": str(course.id), "outcome": course.outcome}
         if course.gaps:
-            decision["gaps"] = [{"source": g["source"], "why": g["why"]} for g in course.gaps]
+            decision["gaps"] = course.gaps
         return Answer(200, encode(Response(cards=course.cards, extension={EXTENSION: decision})))
 
     def _decision(self, course: _Course, answer: Answer) -> Decision:

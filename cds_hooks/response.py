@@ -32,6 +32,9 @@ _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[\x21-\x7e]+")
 _REFERENCE: Final = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.\-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _CONTROL_IN_BLOCK: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# Every member of every card is asked: being a dict is answered at once, being some Mapping is not.
+_OBJECTS: Final = (dict, Mapping)
+_LISTS: Final = (list, tuple)
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -308,21 +311,21 @@ def _require_json(value: object) -> None:
     """msgspec would write NaN as null or as no JSON at all, and fail on a lone surrogate half-way."""
     if isinstance(value, str):
         valid = value.isprintable() or not _CONTROL_IN_BLOCK.search(value.replace("\r", ""))
-    elif isinstance(value, float):
-        valid = math.isfinite(value)
-    elif isinstance(value, Decimal):
-        valid = value.is_finite()
-    elif isinstance(value, Mapping):
+    elif isinstance(value, _OBJECTS):
         for name, member in value.items():
             _require_json(member)
             if not isinstance(name, str):
                 raise ValueError("names in JSON are strings")  # noqa: TRY004 - every refusal here is one type
             _require_json(name)
         valid = True
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, _LISTS):
         for item in value:
             _require_json(item)
         valid = True
+    elif isinstance(value, float):
+        valid = math.isfinite(value)
+    elif isinstance(value, Decimal):
+        valid = value.is_finite()
     else:
         valid = value is None or isinstance(value, int)
     if not valid:
@@ -344,8 +347,10 @@ def _pruned(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pruned_value(value: object) -> object:
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, _OBJECTS):
         return _pruned(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         return [_pruned_value(item) for item in value]
     return value

@@ -19,13 +19,15 @@ FUTURE_TOLERANCE = timedelta(minutes=10)
 class Context:
     """The moment, the facility's zone, the site's overlay, and resources that others refer to.
 
-    `medications` holds raw Medication resources by `Medication/id` (from includes, reads and the Bundle).
+    `medications` holds raw Medication resources by `Medication/id`, `specimens` raw Specimen resources by `Specimen/id`
+    (from includes, reads and the Bundle; also by their address in it).
     """
 
     now: datetime
     zone: ZoneInfo
     overlay: Overlay = field(default_factory=Overlay)
     medications: Mapping[str, bytes] = field(default_factory=dict)
+    specimens: Mapping[str, bytes] = field(default_factory=dict)
 
     def when(self, text: str | None) -> When | None:
         """The interval of a FHIR date, None when absent or not a date."""

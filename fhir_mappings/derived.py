@@ -143,15 +143,15 @@ class _Pairs:
         return found
 
     def used(self, candidates: dict[Measurement, datetime], gas: Measurement) -> Measurement | None:
-        """Ventilator before, entered with the gas, another one before, the first after: in this order."""
+        """The last ventilator value at or before the gas, one entered with it, the first one after it: in this order."""
         moment = gas.when.earliest
-        before = [m for m, at in candidates.items() if at <= moment]
-        ventilator = [m for m in before if m.kind == "ventilator"]
-        entered = [m for m in before if _entered_with(gas, m)]
-        for group in (ventilator, entered, before):
+        ventilator = [m for m, at in candidates.items() if at <= moment and m.kind == "ventilator"]
+        entered = [m for m in candidates if _entered_with(gas, m)]
+        after = [m for m, at in candidates.items() if at > moment]
+        for group in (ventilator, entered, after):
             if group:
-                return min(group, key=lambda m: (moment - candidates[m], *_preference(m)))
-        return min(candidates, key=lambda m: (candidates[m], *_preference(m)), default=None)
+                return min(group, key=lambda m: (abs(moment - candidates[m]), *_preference(m)))
+        return None
 
     def ventilated(self, gas: Measurement) -> bool:
         """True with a sign of ventilation in the last 24 h before the gas, or a ventilation that was running."""

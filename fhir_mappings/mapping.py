@@ -142,7 +142,11 @@ def to_facts(
         trouble.extend(more)
     found = {r.full_url: r for r in resources if r.probe.resource_type == "Medication" and r.full_url}
     found |= {r.reference: r for r in resources if r.probe.resource_type == "Medication"}
-    context = replace(context, medications={**context.medications, **{name: r.raw for name, r in found.items()}})
+    context = replace(
+        context,
+        medications={**context.medications, **{name: r.raw for name, r in found.items()}},
+        specimens={**context.specimens, **_specimens(resources, owner, trouble)},
+    )
 
     families: dict[str, list[tuple[str, bytes]]] = {name: [] for name in _FAMILIES}
     for resource in resources:
@@ -171,6 +175,20 @@ def to_facts(
         gaps=_sorted_gaps(trouble),
     )
     return derive(facts, pairing=pairing)
+
+
+def _specimens(resources: Iterable[_Resource], owner: _Owner, trouble: list[Gap]) -> dict[str, bytes]:
+    """The Specimens by what an Observation may call them. One that does not say whose it is counts: its Observation
+    does; another patient's is a gap."""
+    found: dict[str, bytes] = {}
+    for resource in resources:
+        if resource.probe.resource_type != "Specimen":
+            continue
+        if owner.objection(resource.probe) == "other-patient":
+            trouble.append(Gap(resource.source, "other-patient", reference=resource.reference))
+            continue
+        found.update({name: resource.raw for name in (resource.full_url, resource.reference) if name})
+    return found
 
 
 def subjects(resources: Iterable[bytes]) -> frozenset[str]:
@@ -227,20 +245,46 @@ def _with_id(raw: bytes, identity: str) -> bytes:
 
 
 def _newest(resources: Iterable[_Resource], context: Context) -> list[_Resource]:
-    """One of each type and id: the last updated, else the highest version."""
+    """One of each type and id: the last updated, else the highest version.
+
+    Where nothing says which of two contents is the newer one, both stay: the family sees that they contradict each
+    other. (Not so what only describes another resource or the patient; there it is arbitrary, but always the same.)
+    """
     kept: dict[str, _Resource] = {}
+    beside: dict[str, list[_Resource]] = {}
     for resource in resources:
         known = kept.setdefault(resource.reference, resource)
-        if known is not resource and _version(resource, context) > _version(known, context):
+        if known is resource or known.raw == resource.raw:
+            continue
+        new, old = _version(resource, context), _version(known, context)
+        if new == old and resource.probe.resource_type in _FAMILY:
+            rivals = beside.setdefault(resource.reference, [])
+            if all(_content(one.raw) != _content(resource.raw) for one in (known, *rivals)):
+                rivals.append(resource)
+        elif (new, resource.raw) > (old, known.raw):
             kept[resource.reference] = resource
-    return list(kept.values())
+            beside.pop(resource.reference, None)
+    if not beside:
+        return list(kept.values())
+    every = (*kept.values(), *(rival for rivals in beside.values() for rival in rivals))
+    return sorted(every, key=lambda resource: (resource.reference, resource.raw))
 
 
-def _version(resource: _Resource, context: Context) -> tuple[datetime, int, bytes]:
+def _version(resource: _Resource, context: Context) -> tuple[datetime, int]:
     meta = resource.probe.meta or _Meta()
     updated = context.when(meta.last_updated)
     number = int(meta.version_id) if meta.version_id.isdecimal() and len(meta.version_id) < 20 else 0
-    return updated.latest if updated else datetime.min.replace(tzinfo=UTC), number, resource.raw
+    return updated.latest if updated else datetime.min.replace(tzinfo=UTC), number
+
+
+def _content(raw: bytes) -> dict[str, Any]:
+    """What a resource says, without what the server adds: the same content may be written in two ways."""
+    try:
+        document: dict[str, Any] = msgspec.json.decode(raw)
+    except _UNREADABLE:
+        # The parts that nobody asks for need not be readable.
+        return {"": raw}
+    return {name: value for name, value in document.items() if name not in {"meta", "text"}}
 
 
 # --------------------------------------------------------------------------- whose they are

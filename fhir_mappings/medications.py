@@ -70,7 +70,9 @@ _STATEMENT: Mapping[str, _State | None] = {
     "intended": None,
     "entered-in-error": None,
 }
-_PLANS = frozenset({"proposal", "plan", "option"})
+_PROPOSALS = frozenset({"proposal", "option"})
+_PLAN = "plan"
+"""The intent of a medicine that the patient reports: US Core keeps the home list in requests."""
 
 _GAP = "medication"
 """The concept of every gap of this family."""
@@ -300,7 +302,7 @@ def _of_a_day(use: MedicationUse, others: Sequence[MedicationUse]) -> Medication
     if use.start is None or len(others) < 2:
         return use
     until = use.start.earliest
-    doses = [o.daily_mg for o in others if o.start and until - DAY_OF_DOSES < o.start.earliest <= until]
+    doses = [o.daily_mg for o in others if o.start and timedelta(0) <= until - o.start.earliest < DAY_OF_DOSES]
     total = None if None in doses else sum(filter(None, doses), Decimal(0))
     return use if total == use.daily_mg else replace(use, daily_mg=total)
 
@@ -311,9 +313,9 @@ def _read(source: str, resource: _Use, *, context: Context) -> tuple[MedicationU
         case "MedicationRequest":
             kind: Literal["request", "administration", "statement"] = "request"
             states = _REQUEST
-            # A plan nobody ordered, and "do not give", are no exposure; a draft is, whatever its intent: it is what
-            # is being ordered.
-            if resource.doNotPerform or (resource.intent in _PLANS and resource.status != "draft"):
+            # What somebody only suggests, and "do not give", are no exposure; a draft is, whatever its intent: it is
+            # what is being ordered.
+            if resource.doNotPerform or (resource.intent in _PROPOSALS and resource.status != "draft"):
                 return None, []
         case "MedicationAdministration":
             kind, states = "administration", _ADMINISTRATION
@@ -330,6 +332,9 @@ def _read(source: str, resource: _Use, *, context: Context) -> tuple[MedicationU
     state = states[resource.status]
     if state is None:
         return None, []
+    home = kind == "request" and resource.intent == _PLAN and state != "draft"
+    if home and state == "ordered":
+        state = "taken"
     gaps: list[Gap] = []
     dosages = _lenient(_dosages, resource.dosage if kind != "request" else resource.dosageInstruction)
     start, end, running = _times(resource, kind=kind, dosages=dosages, context=context)
@@ -358,7 +363,7 @@ def _read(source: str, resource: _Use, *, context: Context) -> tuple[MedicationU
             infusion=_infusion(
                 resource, kind=kind, dosages=dosages, start=start, end=end, running=running, now=context.now
             ),
-            inpatient=True if kind == "administration" else _inpatient(resource),
+            inpatient=True if kind == "administration" else False if home else _inpatient(resource),
             reasons=_reasons(resource, kind=kind, state=state, start=start, end=end, context=context),
         ),
         gaps,
@@ -648,9 +653,9 @@ def _route_systemic(route: CodeableConcept) -> bool | None:
     if coded:
         return True in coded
     spoken = {word for text in (*_texts(route), *(c.code for c in route.coding)) for word in words(text)}
-    if spoken & knowledge.local_words:
-        return False
-    return True if spoken & knowledge.systemic_words else None
+    local, systemic = bool(spoken & knowledge.local_words), bool(spoken & knowledge.systemic_words)
+    # "Nasal" also stands in "nasal feeding tube", "oral" in "oral rinse": words of both kinds decide nothing.
+    return None if local == systemic else systemic
 
 
 def _inpatient(resource: _Use) -> bool | None:

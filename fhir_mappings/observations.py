@@ -9,11 +9,12 @@ Gap codes (params):
     status-preliminary, status-registered, status-unknown (status)
     no-time ()                              no readable effective time; displaces: it may be the newest
     future ()                               never displaces
-    no-value ()                             never displaces: there is no result
+    no-value ()                             never displaces, there is no result; but a final culture says something
     unreadable-value (seen)                 not a number, not an answer that is known
     no-unit (seen), unit-not-accepted (seen, unit), unit-conflict (seen, unit), implausible (seen, unit)
     fraction-unclear (seen, unit)           FiO2 or FdO2: "60" in unit 1, "0.3" in % (reading 3.1)
-    not-arterial (specimen), specimen-unknown ()    never displace (reading 3.3)
+    not-arterial (specimen), specimen-unknown (), specimen-unresolved ()    never displace (reading 3.3); the last
+                                            also stands beside a gas in use: its Specimen was not handed in
     method-not-stated (seen, unit)          compliance; never displaces
     conflict (values)                       results of one instant that differ (reading 3.2)
 """
@@ -128,6 +129,7 @@ class _Observation(_Node, frozen=True, gc=False, rename="camel"):
 
 
 _DECODE = msgspec.json.Decoder(_Observation).decode
+_SPECIMEN = msgspec.json.Decoder(_Contained).decode
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
 # --------------------------------------------------------------------------- what the data file says
@@ -192,6 +194,7 @@ class Concept:
     preliminary: bool = False
     every: bool = False
     keep_all: bool = False
+    abnormal: frozenset[str] = frozenset()
 
 
 def _cutoffs(table: Mapping[str, Any]) -> Cutoffs:
@@ -230,6 +233,7 @@ def concepts() -> Mapping[str, Concept]:
             preliminary=table.get("preliminary", False),
             every=table.get("every", False),
             keep_all=table.get("keep_all", False),
+            abnormal=frozenset(table.get("abnormal", ())),
         )
         for name, table in load("observations").tables.items()
         if name != "answers"
@@ -285,41 +289,41 @@ def _site_of_concept(concept: CodeableConcept | None) -> Iterable[str]:
     yield _site_of_text(concept.text)
 
 
-def _specimen_texts(observation: _Observation) -> Iterable[str]:
+def _specimen_texts(observation: _Observation, referred: _Contained | None = None) -> Iterable[str]:
     reference = observation.specimen
     if reference is not None:
         yield reference.display
         if reference.identifier is not None:
             yield reference.identifier.value
-    for concept in _specimen_types(observation):
+    for concept in _specimen_types(observation, referred):
         yield concept.text
         for coding in concept.coding:
             yield coding.display
 
 
-def _specimen_types(observation: _Observation) -> Iterable[CodeableConcept]:
-    """Type and body site of the contained Specimens, and the type of the specimen's identifier."""
-    for contained in observation.contained:
-        if contained.resource_type == "Specimen":
-            if contained.type is not None:
-                yield contained.type
-            if contained.collection is not None and contained.collection.body_site is not None:
-                yield contained.collection.body_site
+def _specimen_types(observation: _Observation, referred: _Contained | None) -> Iterable[CodeableConcept]:
+    """Type and body site of the Specimens (contained, or referred to), and the type of the specimen's identifier."""
+    for specimen in (*observation.contained, *(() if referred is None else (referred,))):
+        if specimen.resource_type == "Specimen":
+            if specimen.type is not None:
+                yield specimen.type
+            if specimen.collection is not None and specimen.collection.body_site is not None:
+                yield specimen.collection.body_site
     if observation.specimen is not None and observation.specimen.identifier is not None:
         named = observation.specimen.identifier.type
         if named is not None:
             yield named
 
 
-def _named_site(observation: _Observation) -> str:
-    """The specimen that is named: by its reference's text, a contained Specimen, the body site or the method.
+def _named_site(observation: _Observation, referred: _Contained | None) -> str:
+    """The specimen that is named: by its reference's text, its Specimen, the body site or the method.
 
     Anything non-arterial among them wins: a doubtful sample is not an arterial one.
     """
     if observation.specimen is None and observation.body_site is None and observation.method is None:
         return ""
-    found = {_site_of_text(text) for text in _specimen_texts(observation)}
-    for concept in (*_specimen_types(observation), observation.body_site, observation.method):
+    found = {_site_of_text(text) for text in _specimen_texts(observation, referred)}
+    for concept in (*_specimen_types(observation, referred), observation.body_site, observation.method):
         found.update(_site_of_concept(concept))
     for site in ("circuit", "venous", "capillary", "arterial"):
         if site in found:
@@ -327,15 +331,27 @@ def _named_site(observation: _Observation) -> str:
     return ""
 
 
+def _refers(observation: _Observation) -> bool:
+    """True when the specimen stands in a resource of its own, which the Observation does not contain."""
+    if observation.specimen is None or not observation.specimen.reference:
+        return False
+    contained = any(inner.resource_type == "Specimen" for inner in observation.contained)
+    return not (contained and observation.specimen.reference.startswith("#"))
+
+
 # --------------------------------------------------------------------------- the work
 
 
 class _Panel(msgspec.Struct, frozen=True, gc=False):
-    """What a member inherits from the Observation that lists it: the panel's reference, specimen and code."""
+    """What a member inherits from the Observation that lists it: the panel's reference, specimen and code.
+
+    `unresolved`: the panel refers to a specimen that was not handed in.
+    """
 
     reference: str
     site: str
     arterial_code: bool
+    unresolved: bool = False
 
 
 class _Found(msgspec.Struct):
@@ -404,6 +420,9 @@ def collect(raws: Sequence[tuple[str, bytes]], *, context: Context) -> tuple[tup
             reading.salvage(source, raw)
             continue
         read.append((source, observation))
+        if observation.id and observation.id in reading.observations:
+            reading.disputed.add(f"Observation/{observation.id}")
+        reading.observations[observation.id] = observation
         if observation.has_member:
             reading.add_panel(observation)
     for source, observation in read:
@@ -420,6 +439,8 @@ class _Reading:
         self.find = load("observations").find
         self.concepts = concepts()
         self.panels: dict[str, _Panel] = {}
+        self.observations: dict[str, _Observation] = {}
+        self.disputed: set[str] = set()
         self.found: list[_Found] = []
         self.gaps: list[Gap] = []
         self.refused_corrections: list[tuple[Gap, tuple[str, ...]]] = []
@@ -473,11 +494,31 @@ class _Reading:
         """Remember what the members inherit; they may stand before or after it."""
         if observation.status in _DOES_NOT_EXIST:
             return
-        panel = _Panel(f"Observation/{observation.id}", _named_site(observation), self.is_arterial_panel(observation))
+        specimen = self.specimen(observation)
+        panel = _Panel(
+            f"Observation/{observation.id}",
+            _named_site(observation, specimen),
+            self.is_arterial_panel(observation),
+            specimen is None and _refers(observation),
+        )
         for member in observation.has_member:
             mark = _last(member.reference)
             if mark not in self.panels or panel.reference < self.panels[mark].reference:
                 self.panels[mark] = panel
+
+    def specimen(self, observation: _Observation) -> _Contained | None:
+        """The Specimen that the Observation refers to, by `Specimen/id` or its address; None when not handed in."""
+        if not _refers(observation):
+            return None
+        reference = cast("_Reference", observation.specimen).reference
+        known = self.context.specimens
+        raw = known.get(reference) or known.get(f"Specimen/{_last(reference)}")
+        if raw is None:
+            return None
+        try:
+            return _SPECIMEN(raw)
+        except _UNREADABLE:
+            return None
 
     def is_arterial_panel(self, observation: _Observation) -> bool:
         """True for the code of an arterial gas panel."""
@@ -539,7 +580,7 @@ class _Reading:
             if concept.name == "po2_not_arterial":
                 self.refuse(place, "pao2", _Refused("not-arterial", (("specimen", code.kind),), displaces=False))
             return
-        has_value = _has_value(node)
+        has_value = _has_value(node) or _is_abnormal(node, concept)
         if place.when is not None and self.context.is_future(place.when):
             self.refuse(place, concept.name, _Refused("future", (), displaces=False))
         elif not self.status_counts(observation.status, concept):
@@ -550,12 +591,23 @@ class _Reading:
                 _Refused(f"status-{known}", (("status", observation.status[:20]),), displaces=has_value),
             )
         elif not has_value:
-            if not (observation.component or observation.has_member):
+            if concept.abnormal:
+                # A finished culture has a result, wherever it stands; one that still grows has none yet.
+                if not self.is_answered_inside(observation, concept):
+                    finished = observation.status in _COUNTS
+                    self.refuse(place, concept.name, _Refused("no-value", (), displaces=finished))
+            elif not (observation.component or observation.has_member):
                 self.refuse(place, concept.name, _Refused("no-value", (), displaces=False))
         elif place.when is None:
             self.refuse(place, concept.name, _Refused("no-time", ()))
         else:
             self.value(place, place.when, node, concept, code, wanted)
+
+    def is_answered_inside(self, observation: _Observation, concept: Concept) -> bool:
+        """True when a component or a member that was read is of the same concept: that one speaks for it."""
+        members = (self.observations.get(_last(member.reference)) for member in observation.has_member)
+        inside = (*observation.component, *(member for member in members if member is not None))
+        return any(concept.name in self.wanted(node.code).names for node in inside)
 
     @staticmethod
     def status_counts(status: str, concept: Concept) -> bool:
@@ -710,10 +762,13 @@ class _Reading:
         Words of the code count against it, but never as a named arterial specimen: "arterial" is also what
         perfusionists call the blood behind an oxygenator.
         """
-        named = _named_site(place.observation)
+        specimen = self.specimen(place.observation)
+        named = _named_site(place.observation, specimen)
+        unresolved = specimen is None and _refers(place.observation)
         inherited = place.inherited
         if not named and inherited is not None:
             named = inherited.site
+            unresolved = unresolved or inherited.unresolved
         by_text = _site_of_text(node.code.text) if node.code.text else ""
         for site in (named, by_text):
             if site not in {"", "arterial"}:
@@ -722,9 +777,13 @@ class _Reading:
             return "arterial"
         in_panel = inherited is not None and inherited.arterial_code
         by_code = any(code.kind == "arterial" for code, _ in codes)
-        if by_code or by_text or in_panel or self.is_arterial_panel(place.observation):
-            return ""
-        return _Refused("specimen-unknown", (), displaces=False)
+        stated = by_code or bool(by_text) or in_panel or self.is_arterial_panel(place.observation)
+        if unresolved:
+            refused = _Refused("specimen-unresolved", (), displaces=False)
+            if not stated:
+                return refused
+            self.refuse(place, "pao2", refused)
+        return "" if stated else _Refused("specimen-unknown", (), displaces=False)
 
     def method(self, observation: _Observation, node: _Node, codes: list[tuple[Code, Coding]], kind: str) -> str | None:
         """static, lower-bound, upper-bound, or None when the method is not stated (reading 3.6)."""
@@ -753,6 +812,8 @@ class _Reading:
         interpretation = (raw,) if isinstance(raw, CodeableConcept) else raw
         by_interpretation = vocabulary.of_concepts(interpretation, fallback=False)
         answer, original = self.answered(node, concept, vocabulary, kind)
+        if answer in {None, vocabulary.mixed} and _is_abnormal(node, concept):
+            return "positive", original or _shown(interpretation)
         found = {a for a in (answer, by_interpretation) if a is not None}
         if not found:
             return _Refused("unreadable-value", (("seen", original),))
@@ -820,7 +881,9 @@ class _Reading:
                 kept.append(one)
                 continue
             part = fact.code if fact.coded else "" if one.concept.gas else fact.kind
-            groups.setdefault((fact.concept, part, fact.when.earliest, fact.when.latest), []).append(one)
+            # Two contents under one id are one result, whatever their times.
+            at = (fact.reference,) if fact.reference in self.disputed else (fact.when.earliest, fact.when.latest)
+            groups.setdefault((fact.concept, part, *at), []).append(one)
         for group in groups.values():
             kept.extend(group if len(group) == 1 else self.one_of(group))
         facts = _cycle_thresholds([one.fact for one in kept])
@@ -858,7 +921,7 @@ class _Reading:
             best = next((one for one in group if not one.fact.comparator), group[0])
             if all(_agree(best, one) for one in group):
                 return [best]
-        first = min(group, key=lambda one: one.fact.reference)
+        first = min(group, key=lambda one: (one.fact.reference, -one.fact.when.latest.timestamp()))
         values = " / ".join(sorted(one.fact.original for one in group))
         self.gaps.append(
             Gap(
@@ -910,6 +973,17 @@ def _has_value(node: _Node) -> bool:
         or bytes(node.value_ratio) not in _NOTHING
         or _is_answer(node.interpretation)
     )
+
+
+def _is_abnormal(node: _Node, concept: Concept) -> bool:
+    """True when the interpretation flags a result that has no normal but "negative", such as a culture."""
+    if not concept.abnormal:
+        return False
+    raw = node.interpretation
+    said = (raw,) if isinstance(raw, CodeableConcept) else raw
+    marks = {mark for one in said for coding in one.coding for mark in (key(coding), fold(coding.display))}
+    marks |= {fold(one.text) for one in said}
+    return not concept.abnormal.isdisjoint(marks)
 
 
 def _is_answer(interpretation: tuple[CodeableConcept, ...] | CodeableConcept) -> bool:

@@ -7,7 +7,7 @@ clinical core.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import msgspec
@@ -40,7 +40,16 @@ class _Procedure(msgspec.Struct):
     usedCode: tuple[CodeableConcept, ...] | CodeableConcept = ()  # noqa: N815
 
 
+class _Named(msgspec.Struct):
+    """What is still asked of a Procedure that cannot be read as a whole."""
+
+    id: str = ""
+    status: str = ""
+    code: CodeableConcept | None = None
+
+
 _procedure = msgspec.json.Decoder(_Procedure)
+_named = msgspec.json.Decoder(_Named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +95,8 @@ def concept_names() -> tuple[str, ...]:
 def collect(raws: Sequence[tuple[str, bytes]], *, context: Context) -> tuple[tuple[Procedure, ...], tuple[Gap, ...]]:
     """Procedure facts of the kinds that rules look for; `entered-in-error` and `preparation` never happened.
 
-    Gaps, with the concept whose absence cannot be concluded (`ecmo` for every kind of it): `unreadable-resource` (no
-    concept), `status-unknown` (status), `future-date`, and `procedure-text-only` (label) for words or an unverified
+    Gaps, with the concept whose absence cannot be concluded (`ecmo` for every kind of it): `unreadable-resource` (none
+    where its code cannot be read either), `status-unknown` (status), `future-date`, and `procedure-text-only` (label) for words or an unverified
     code without a known one.
     """
     facts: list[Procedure] = []
@@ -96,13 +105,31 @@ def collect(raws: Sequence[tuple[str, bytes]], *, context: Context) -> tuple[tup
         try:
             resource = _procedure.decode(raw)
         except (msgspec.MsgspecError, ValueError):
-            gaps.append(unreadable.gap(source, raw))
+            gaps.extend(_unreadable(source, raw, context=context))
             continue
         fact, found = _read(source, resource, context=context)
         gaps.extend(found)
         if fact is not None:
             facts.append(fact)
     return tuple(facts), tuple(gaps)
+
+
+def _unreadable(source: str, raw: bytes, *, context: Context) -> list[Gap]:
+    """The gaps of a Procedure of the wrong shape: by what its code or words say it is; none for another kind."""
+    whole = unreadable.gap(source, raw)
+    try:
+        resource = _named.decode(raw)
+    except (msgspec.MsgspecError, ValueError):
+        return [whole]
+    code = resource.code or CodeableConcept()
+    if status_of(resource.status) in _NEVER_HAPPENED:
+        return []
+    if not any(coding.code for coding in code.coding) and not _texts(code):
+        return [whole]
+    certain, doubtful = _concepts(code, resource=_Procedure(), context=context)
+    spoken = set().union(*(_knowledge().unknown.find(text) for text in _texts(code)))
+    families = {_family(name) for name in (*certain, *doubtful)} | (set() if certain else spoken)
+    return [replace(whole, concept=name) for name in sorted(families)]
 
 
 def _read(source: str, resource: _Procedure, *, context: Context) -> tuple[Procedure | None, list[Gap]]:

@@ -94,4 +94,3 @@ def _offset(text: str | None, zone: tzinfo) -> tzinfo:
         raise ValueError
     delta = timedelta(hours=hours, minutes=minutes)
     return timezone(-delta if text[0] == "-" else delta)
-

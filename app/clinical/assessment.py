@@ -42,6 +42,7 @@ class Assessment:
     confirm: tuple[Reason, ...]
     safety_card: bool
     course_since: datetime | None
+    comfort_care: Reading
     background: Background
     notes: tuple[Note, ...]
     gaps: tuple[Gap, ...]
@@ -70,6 +71,7 @@ def assess(facts: Facts, *, knowledge: Knowledge, now: datetime, suggest_on: str
     study = tuple((drug, read(chart, Leaf("study_drug", params={"ingredient": drug}))) for drug in STUDY_DRUGS)
     by_id = {p.protocol.id: p for p in protocols}
     course_since = _course(chart)
+    comfort_care = read(chart, Leaf("condition", params={"concepts": "comfort-care"}))
     situation = table.Situation(
         simple=by_id["pilot-simple"],
         full=by_id["pilot-full"],
@@ -80,7 +82,7 @@ def assess(facts: Facts, *, knowledge: Knowledge, now: datetime, suggest_on: str
         course=course_since is not None,
         suggest_on=suggest_on,
         invasive=read(chart, Leaf("invasive_ventilation")),
-        comfort_care=read(chart, Leaf("condition", params={"concepts": "comfort-care"})),
+        comfort_care=comfort_care,
         other_patient=any(gap.why in NOT_THIS_PATIENT for gap in facts.gaps),
         not_measured=facts.overlay.not_measured,
         receives=_receives(chart),
@@ -101,6 +103,7 @@ def assess(facts: Facts, *, knowledge: Knowledge, now: datetime, suggest_on: str
         confirm=table.to_confirm(situation),
         safety_card=table.safety_card(situation, row),
         course_since=course_since,
+        comfort_care=comfort_care,
         background=look(chart, standard_hours=chart.hours("standard_treatment_hours")),
         notes=table.lines(situation),
         gaps=facts.gaps,

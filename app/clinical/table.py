@@ -122,12 +122,13 @@ def to_confirm(s: Situation) -> tuple[Reason, ...]:
             found.append(Reason.of("confirm-not-at-site", input=name))
     if any(_absent_at_site(reading) for _, reading in s.study_drugs):
         found.append(Reason.of("confirm-not-at-site", input="study_drug"))
+    said = {"ecmo"} if found and found[0].code == "confirm-no-ecmo" else set()
     for criterion in s.full.criteria:
         if criterion.finding is Finding.UNKNOWN and not criterion.outcome.failed:
             found += [
                 Reason.of("confirm-unknown", input=answer.input)
                 for answer in criterion.outcome.because
-                if answer.finding is Finding.UNKNOWN
+                if answer.finding is Finding.UNKNOWN and answer.input not in said
             ]
     return tuple(dict.fromkeys(found))
 

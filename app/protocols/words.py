@@ -66,6 +66,11 @@ class Words:
         """Why a source was not read, in words."""
         return self.why(source.why or source.outcome, dict(source.params))
 
+    def source_briefly(self, source: Source) -> str:
+        """The same without naming the server again: the form of the answer's extension (reading 7)."""
+        brief = self._texts["why_briefly"].get(source.why)
+        return self.source(source) if brief is None else str(brief).format_map(_Blank(source.params)).replace(" ()", "")
+
     def obtain(self, missing: str) -> str:
         """How to obtain what the public name stands for."""
         for spec in self._knowledge.inputs.values():

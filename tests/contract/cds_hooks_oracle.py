@@ -219,7 +219,7 @@ def _text(value: Any) -> bool:
 
 def _uuid(value: Any) -> bool:
     try:
-        return str(uuid.UUID(str(value))) == value
+        return str(uuid.UUID(str(value))) == str(value)
     except ValueError:
         return False
 

@@ -318,12 +318,12 @@ ODD: dict[str, Any] = {
 @MODULE
 @pytest.mark.parametrize("name", ODD)
 async def test_any_value_at_any_key(hospital: Hospital, whole: dict[str, Any], name: str) -> None:
-    for key in whole:
-        for fhir in (None, FHIR):
-            answer = await hospital.call(hook(PATIENT, fhir=fhir, prefetched={**whole, key: ODD[name]}))
-            assert answer.status_code == 200, (key, fhir)
-            assert oracle.response(answer.content) == [], (key, fhir)
-            assert CANARY not in answer.text, (key, fhir)
+    for number, key in enumerate(whole):
+        fhir = FHIR if (number + len(name)) % 2 else None  # with a server to ask instead, and without
+        answer = await hospital.call(hook(PATIENT, fhir=fhir, prefetched={**whole, key: ODD[name]}))
+        assert answer.status_code == 200, (key, fhir)
+        assert oracle.response(answer.content) == [], (key, fhir)
+        assert CANARY not in answer.text, (key, fhir)
 
 
 @MODULE
@@ -352,7 +352,7 @@ LEAVES: dict[str, Any] = {
 
 def mutated(resource: Any, leaf: Any) -> list[Any]:
     """The resource with each of its members in turn replaced."""
-    found = []
+    found: list[Any] = []
     if isinstance(resource, dict):
         for name, value in resource.items():
             found.append({**resource, name: leaf})

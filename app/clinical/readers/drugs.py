@@ -234,16 +234,14 @@ def _acting(chart: Chart, group: Group) -> tuple[list[tuple[MedicationUse, str]]
     since = chart.now - group.lookback
     acting: list[tuple[MedicationUse, str]] = []
     doubtful: list[MedicationUse] = []
-    for use in chart.facts.medications:
+    apart = group.ingredients.isdisjoint
+    for use in [u for u in chart.facts.medications if not (apart(u.ingredients) and apart(u.possibly))]:
         if use.systemic is False or use.state == "not-done":
-            continue
-        known = not group.ingredients.isdisjoint(use.ingredients)
-        if not known and group.ingredients.isdisjoint(use.possibly):
             continue
         how = _how(chart, use, since)
         if how == "":
             continue
-        if known and how != "perhaps":
+        if how != "perhaps" and not apart(use.ingredients):
             acting.append((use, how))
         else:
             doubtful.append(use)

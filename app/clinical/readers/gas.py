@@ -182,8 +182,14 @@ def _of_gas(
         Reason.of("value", value=f"{ratio} mmHg", age=hours_text(chart.age(gas.when.earliest))),
         interval=Interval.of(gas.value or 0, gas.comparator).divided_by(Fraction(fio2.value or 1)),
         evidence=_evidence(gas, fio2),
-        shown=f"{gas.comparator}{ratio} mmHg (PaO2 {decimal_text(gas.value or Decimal(0))}, FiO2 {percent} %)",
+        shown=f"{gas.comparator}{ratio} mmHg (PaO2 {decimal_text(gas.value or Decimal(0))} at {_clock(chart, gas)}, "
+        f"FiO2 {percent} % at {_clock(chart, fio2)})",
     )
+
+
+def _clock(chart: Chart, m: Measurement) -> str:
+    """When it was taken, on the facility's clock; its age stands beside it."""
+    return m.when.earliest.astimezone(chart.zone).strftime("%H:%M")
 
 
 def _unpaired(

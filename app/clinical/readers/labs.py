@@ -96,6 +96,14 @@ def shown(m: Measurement) -> str:
     return f"{m.comparator}{decimal_text(value)} {unit_text(m.unit)}".strip()
 
 
+def reported(m: Measurement) -> str:
+    """The value with what the laboratory wrote beside it, where the number differs (hazard HZ-03)."""
+    text = shown(m)
+    if m.value is None or not m.original or decimal_text(m.value) in m.original.replace(",", "."):
+        return text
+    return f"{text} (reported {m.original})" if m.kind not in {"derived", "estimated"} else text
+
+
 def _newest(chart: Chart, *, name: str, concepts: tuple[str, ...]) -> Reading:
     """The newest value of the first concept; a refused result of any of them displaces it."""
     spec = chart.input(name)
@@ -117,7 +125,7 @@ def _newest(chart: Chart, *, name: str, concepts: tuple[str, ...]) -> Reading:
         evidence=(Evidence.measured(used),),
         displaced=bool(newer),
         notes=notes,
-        shown=shown(used),
+        shown=reported(used),
     )
 
 

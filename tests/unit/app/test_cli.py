@@ -176,7 +176,16 @@ def test_a_configuration_that_is_not_usable_is_an_input_too(
     assert "wrong.toml" in refused(capsys, run("evaluate", file, "--config", wrong))
 
 
-@pytest.mark.parametrize("arguments", [(), ("evaluate",), ("fly",), ("evaluate", "x", "--what")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("evaluate",),
+        ("fly",),
+        ("evaluate", "x", "--what"),
+        *((command, "--port", port) for command in ("serve", "demo") for port in ("0", "65535", "99999", "-1", "http")),
+    ],
+)
 def test_a_command_line_that_is_none(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, run(*arguments))
 
@@ -206,8 +215,8 @@ def test_the_module_is_the_command(file: Path) -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What would have been served."""
     calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(cli.uvicorn, "run", lambda app, **more: calls.append({"app": app, **more}))
-    monkeypatch.setattr(cli.logs, "configure", lambda: None)
+    monkeypatch.setattr("app.cli.uvicorn.run", lambda app, **more: calls.append({"app": app, **more}))
+    monkeypatch.setattr("app.cli.logs.configure", lambda: None)
     return calls
 
 
@@ -288,7 +297,7 @@ def test_the_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append(given)
         return 0
 
-    monkeypatch.setattr(cli.demo, "run", demo)
+    monkeypatch.setattr("app.cli.demo.run", demo)
     assert run("demo") == 0
     assert run("demo", "--port", 9000, "--fhir-url", "https://fhir.example.org") == 0
     assert calls == [
@@ -297,8 +306,12 @@ def test_the_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_openapi_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_openapi_is_printed_and_leaves_no_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert run("openapi") == 0
+    assert list(tmp_path.iterdir()) == []
     out = capsys.readouterr().out
     assert out == (Path(__file__).resolve().parents[3] / "openapi.yaml").read_text(encoding="utf-8")
     assert msgspec.json.encode(out)

@@ -22,6 +22,17 @@ from tests.unit.app.bundles import bundle, changed, evaluated, resources
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "evaluate.md"
 STORIES = [story.patient_id for story in patients.STORIES]
 EXAMPLE = "demo-ferritin-above-range"
+WITHOUT_UNIT = {
+    "resourceType": "Observation",
+    "id": "no-unit",
+    "status": "final",
+    "subject": {"reference": f"Patient/{EXAMPLE}"},
+    "effectiveDateTime": "2026-11-20T08:00:00Z",
+    "code": {"coding": [{"system": "http://loinc.org", "code": "1988-5"}]},
+    "valueQuantity": {"value": 12},
+}
+"""A result that becomes a gap with a reference."""
+
 STANDARD = ("cards[]", "suggestions[]")
 """What these hold is the business of CDS Hooks and FHIR."""
 
@@ -54,7 +65,7 @@ def example() -> str:
 
 def test_the_document_names_every_member_and_no_other() -> None:
     seen = {path for patient_id in STORIES for path in paths(evaluated(bundle(resources(patient_id))))}
-    assert seen == documented()
+    assert seen | set(paths(evaluated(bundle([*resources(EXAMPLE), WITHOUT_UNIT])))) == documented()
 
 
 def test_the_example_of_the_document_is_a_real_answer() -> None:
@@ -214,7 +225,7 @@ def test_an_absent_source_is_said_and_withholds_nothing() -> None:
     assert evaluated(bundle(found))["suggestions"] == []
     answer = evaluated(bundle(found), overlay=Overlay(absent_source=frozenset({"AllergyIntolerance"})))
     assert len(answer["suggestions"]) == 2
-    assert {"source": "allergies", "why": "not available at this site"} in answer["gaps"]
+    assert {"source": "AllergyIntolerance", "why": "not available at this site", "need": "allergies"} in answer["gaps"]
     assert "not available at this site" in answer["cards"][0]["detail"]
 
 

@@ -433,6 +433,68 @@ def test_what_was_gathered_does_not_print_patient_data() -> None:
     assert "canary" not in repr(gathered)
 
 
+# --- specimens of blood gases -----------------------------------------------------------------------------
+
+RESPIRATORY = next(need for need in PLAN if need.key == "respiratory")
+
+
+def gas(name: str, reference: Any, code: str = "2703-7") -> dict[str, Any]:
+    return {**coded(name, f"http://loinc.org|{code}"), "specimen": {"reference": reference} if reference else {}}
+
+
+def specimen(name: str) -> dict[str, Any]:
+    return {"resourceType": "Specimen", "id": name}
+
+
+async def test_specimens_that_blood_gases_refer_to_are_read(router: respx.MockRouter) -> None:
+    route = router.get(f"{BASE}/Specimen").respond(json=bundle(specimen("s2"), specimen("s3"), medication("m")))
+    answer = bundle(
+        gas("1", "Specimen/s1"),
+        gas("2", "Specimen/s2/_history/3"),
+        gas("3", f"{BASE}/Specimen/s3", "11556-8"),
+        gas("4", "https://elsewhere.example/Specimen/s4"),
+        gas("5", "#s5"),
+        gas("6", None),
+        gas("7", 7),
+        gas("8", "Specimen/s8", "19994-3"),
+        {**gas("9", None), "specimen": None},
+        specimen("s1"),
+    )
+    gathered = await collect(router, {"respiratory": answer}, plan=(RESPIRATORY,), base=BASE)
+    assert dict(route.calls.last.request.url.params) == {"_id": "s2,s3", "_count": "2"}
+    found = part(gathered, "respiratory")
+    assert found.source.outcome == "ok"
+    assert names(found) == [*"123456789", "s1", "s2", "s3"]
+    assert len(found.full_urls) == len(found.resources)
+    assert gathered.requests == 1
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+async def test_specimens_that_cannot_be_read_fail_no_source(router: respx.MockRouter, status: int) -> None:
+    router.get(f"{BASE}/Specimen").respond(status, json={})
+    gathered = await collect(router, {"respiratory": bundle(gas("1", "Specimen/s1"))}, plan=(RESPIRATORY,), base=BASE)
+    assert part(gathered, "respiratory").source.outcome == "ok"
+    assert names(part(gathered, "respiratory")) == ["1"]
+
+
+async def test_without_a_server_the_specimens_that_came_along_are_kept(router: respx.MockRouter) -> None:
+    answer = bundle(gas("1", "Specimen/s1"), gas("2", "Specimen/s2"), specimen("s1"))
+    gathered = await collect(router, {"respiratory": answer}, plan=(RESPIRATORY,))
+    assert part(gathered, "respiratory").source.outcome == "ok"
+    assert names(part(gathered, "respiratory")) == ["1", "2", "s1"]
+
+
+async def test_gases_without_a_reference_ask_for_nothing(router: respx.MockRouter) -> None:
+    gathered = await collect(router, {"respiratory": bundle(gas("1", None))}, plan=(RESPIRATORY,), base=BASE)
+    assert gathered.requests == 0
+
+
+def test_the_specimens_of_a_bundle_stand_beside_its_observations() -> None:
+    parts = from_bundle(raw(collection(gas("1", "Specimen/s1"), specimen("s1"))), plan=PLAN, now=NOW)
+    assert [name for found in parts for name in names(found)] == ["1", "s1"]
+    assert part(parts, "labs").source.outcome == "ok"
+
+
 # --- a Bundle from a file ---------------------------------------------------------------------------------
 
 
@@ -478,9 +540,38 @@ def test_a_bundle_that_is_a_first_page_is_partial(more: dict[str, Any], why: str
     }
 
 
+def coded(name: str, *marks: str, **more: Any) -> dict[str, Any]:
+    pairs = (mark.split("|") for mark in marks)
+    return observation(name, code={"coding": [{"system": s, "code": c} for s, c in pairs]}, **more)
+
+
+@pytest.mark.parametrize(
+    ("entry", "held"),
+    [
+        (coded("a", "http://loinc.org|1988-5"), {"labs"}),
+        (coded("a", "urn:local|1", "https://loinc.org|600-7"), {"microbiology"}),
+        (
+            coded("a", component=[{"code": {"coding": [{"system": "http://loinc.org", "code": "2703-7"}]}}]),
+            {"respiratory"},
+        ),
+        (coded("a", "http://loinc.org|8867-4"), set()),
+        (observation("a", code={"coding": "x"}), set()),
+        (observation("a", code={"coding": [{}]}), set()),
+    ],
+)
+def test_after_a_failing_outcome_one_observation_says_nothing_about_other_needs(
+    entry: dict[str, Any], held: set[str]
+) -> None:
+    parts = from_bundle(raw(collection(entry, outcome())), plan=PLAN, now=NOW)
+    assert {p.source.key for p in parts if p.source.resource_type == "Observation" and p.source.outcome == "ok"} == held
+    assert [name for found in parts for name in names(found)] == ["a"]
+
+
 def test_a_failing_outcome_fails_what_the_bundle_has_nothing_of() -> None:
-    parts = from_bundle(raw(collection(of("a", "Patient/p"), outcome())), plan=PLAN, now=NOW)
+    result = coded("a", "http://loinc.org|1988-5")
+    parts = from_bundle(raw(collection(result, outcome())), plan=PLAN, now=NOW)
     assert part(parts, "labs").source.outcome == "ok"
+    assert names(part(parts, "labs")) == ["a"]
     assert part(parts, "orders").source == Source("orders", "MedicationRequest", "failed", "operation-outcome")
     mild = from_bundle(raw(collection(of("a", "Patient/p"), outcome("warning"))), plan=PLAN, now=NOW)
     assert part(mild, "orders").source.outcome == "empty"

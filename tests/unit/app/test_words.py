@@ -160,7 +160,7 @@ def test_the_scan_finds_the_codes() -> None:
     seen = {"other-patient", "no-unit", "unit-not-accepted", "implausible", "more-pages", "timeout", "conflict"}
     assert seen <= WHYS.keys()
     classes = [value for value in vars(errors).values() if isinstance(value, type) and "why" in vars(value)]
-    assert {cls.why for cls in classes} - {"failed"} <= WHYS.keys()
+    assert {vars(cls)["why"] for cls in classes} - {"failed"} <= WHYS.keys()
 
 
 @pytest.mark.parametrize("code", sorted(WHYS))

@@ -139,7 +139,11 @@ def test_names_that_rules_may_use() -> None:
     [
         {"text": "Unable to assess"},
         {"text": "No known food allergy"},
-        {"coding": [{"system": "http://hl7.org/fhir/uv/ips/CodeSystem/absent-unknown-uv-ips", "code": "no-allergy-info"}]},
+        {
+            "coding": [
+                {"system": "http://hl7.org/fhir/uv/ips/CodeSystem/absent-unknown-uv-ips", "code": "no-allergy-info"}
+            ]
+        },
     ],
 )
 def test_a_place_holder_is_recognised(code: dict[str, object]) -> None:

@@ -27,6 +27,7 @@ SHAPES = {
     "loinc": r"\d{1,7}-\d",
     "https://smt.esante.gouv.fr/terminologie-ccam": r"[A-Z]{4}\d{3}",
     "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-medication-icu": r"\d{6}",
+    "http://hl7.org/fhir/uv/ips/CodeSystem/absent-unknown-uv-ips": r"no-[a-z-]+",
 }
 MAY_QUESTION = {"infection-systemic", "covid19-suspected"}
 

@@ -229,7 +229,9 @@ def test_other_words_are_another_disease(words: str) -> None:
     assert read(condition((SNOMED, "38341003"), code={"coding": [{"system": SNOMED, "display": words}]})) == ((), ())
 
 
-@pytest.mark.parametrize("words", ["Fever: no, sepsis", "Fever no. Sepsis", "No improvement of sepsis", "sepsis, no source"])
+@pytest.mark.parametrize(
+    "words", ["Fever: no, sepsis", "Fever no. Sepsis", "No improvement of sepsis", "sepsis, no source"]
+)
 def test_a_denial_of_something_else_is_no_denial(words: str) -> None:
     assert read(condition(code={"text": words})) == asks("infection-systemic", label=words)
 

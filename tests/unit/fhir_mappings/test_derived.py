@@ -83,8 +83,10 @@ def ventilation(
         ([vent("0.6", -20), inhaled("0.8", 0)], "0.6"),
         ([vent("0.6", 5), inhaled("0.8", 0)], "0.8"),
         ([inhaled("0.8", -1), inhaled("0.5", 0)], "0.5"),
-        ([inhaled("0.8", -10), inhaled("0.5", -20)], "0.8"),
-        ([inhaled("0.8", -10), vent("0.5", 5)], "0.8"),
+        ([inhaled("0.8", -10), inhaled("0.5", -20)], "no-fio2"),
+        ([inhaled("1.0", -24), vent("0.4", 6)], "0.4"),
+        ([inhaled("1.0", -24), inhaled("0.4", 6)], "0.4"),
+        ([inhaled("0.5", 6, panel="p"), inhaled("0.4", 3)], "0.5"),
         ([vent("0.5", 20), inhaled("0.7", 10)], "0.7"),
         ([vent("0.6", 0, comparator=">")], "no-fio2"),
         ([vent("0.6", 0, when=DAY)], "no-fio2"),
@@ -167,7 +169,7 @@ def test_room_air_entered_with_the_gas_of_a_ventilated_patient(
 def test_the_default_of_the_analyser_contradicts_nothing() -> None:
     assert pair(gas(), vent("0.6"), inhaled("0.21"))[0] == "0.6"
     assert pair(gas(), vent("0.21"), measured("peep", "8", kind="set"))[0] == "0.21"
-    assert pair(gas(), inhaled("0.21", -10), measured("peep", "8", kind="set"))[0] == "0.21"
+    assert pair(gas(), inhaled("0.21", 10), measured("peep", "8", kind="set"))[0] == "0.21"
 
 
 @pytest.mark.parametrize(

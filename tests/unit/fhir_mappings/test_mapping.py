@@ -285,3 +285,79 @@ def test_clearance_needs_the_patient_that_was_read() -> None:
     )
     assert [m.value for m in read(patient(), values).of("crcl")] == [Decimal(80)]
     assert read(values).of("crcl") == ()
+
+
+# --------------------------------------------------------------------------- two contents of one id
+
+
+def anc(value: float, **more: Any) -> dict[str, Any]:
+    return observation("loinc|751-8", id="n", value=value, unit="10*9/L", **more)
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"versionId": "3", "lastUpdated": ago(hours=1)}}])
+@pytest.mark.parametrize("order", [(7.9, 0.4), (0.4, 7.9)])
+def test_two_contents_of_one_version_are_a_conflict(order: tuple[float, float], meta: dict[str, Any]) -> None:
+    facts = read(patient(), part(*(anc(value, **meta) for value in order)))
+    assert facts.of("anc") == ()
+    assert [(g.why, g.concept, g.displaces) for g in facts.gaps] == [("conflict", "anc", True)]
+
+
+def test_one_content_written_in_two_ways_is_one_result() -> None:
+    again = {**anc(7.9), "meta": {"source": "urn:x"}, "text": {"status": "generated"}}
+    facts = read(patient(), part(anc(7.9), again, dict(reversed(anc(7.9).items()))))
+    assert [str(m.value) for m in facts.of("anc")] == ["7.9"]
+    assert facts.gaps == ()
+
+
+def test_a_newer_version_ends_a_dispute() -> None:
+    newer = anc(3.1, meta={"lastUpdated": ago(hours=1)})
+    facts = read(patient(), part(anc(7.9), anc(0.4), newer, anc(0.2)))
+    assert [str(m.value) for m in facts.of("anc")] == ["3.1"]
+
+
+def test_contents_that_cannot_be_compared_stay_apart() -> None:
+    broken = raw({**anc(0.4), "note": "?"}).replace(b'"?"', b'"\xff"')
+    facts = read(patient(), part(anc(7.9), broken))
+    assert [g.why for g in facts.gaps] == ["conflict"]
+
+
+def test_disputed_records_of_other_kinds_both_count() -> None:
+    record = {"resourceType": "Condition", "id": "c", "code": concept("snomed|840539006")}
+    record["subject"] = {"reference": "Patient/p"}
+    over = {**record, "clinicalStatus": {"coding": [{"code": "resolved"}]}}
+    for both in ((record, over), (over, record)):
+        assert [c.active for c in read(patient(), part(*both)).conditions] == [False, True]
+
+
+def test_of_two_patients_under_one_id_always_the_same_counts() -> None:
+    woman = {**PATIENT, "gender": "female"}
+    assert read(patient(PATIENT, woman)) == read(patient(woman, PATIENT))
+
+
+# --------------------------------------------------------------------------- specimens (reading 3.5)
+
+
+def gas(**specimen: str) -> dict[str, Any]:
+    return observation("loinc|2703-7", value=40, unit="mm[Hg]", specimen=specimen)
+
+
+VENOUS = {"resourceType": "Specimen", "id": "s", "type": concept("v2-0487|BLDV")}
+
+
+@pytest.mark.parametrize("subject", [{}, {"subject": {"reference": "Patient/p"}}])
+def test_a_specimen_of_the_answer_is_read(subject: dict[str, Any]) -> None:
+    facts = read(patient(), part(gas(reference="Specimen/s"), {**VENOUS, **subject}))
+    assert facts.of("pao2") == ()
+    assert [g.why for g in facts.gaps] == ["not-arterial"]
+
+
+def test_a_specimen_of_a_transaction_is_found_by_its_address() -> None:
+    nameless = {name: value for name, value in VENOUS.items() if name != "id"}
+    facts = read(patient(), part(gas(reference="urn:uuid:7"), nameless, urls=("", "urn:uuid:7")))
+    assert [g.why for g in facts.gaps] == ["not-arterial"]
+
+
+def test_another_patients_specimen_is_not_used() -> None:
+    facts = read(patient(), part(gas(reference="Specimen/s"), {**VENOUS, "subject": {"reference": "Patient/q"}}))
+    assert sorted(g.why for g in facts.gaps) == ["other-patient", "specimen-unresolved"]
+    assert len(facts.of("pao2")) == 1

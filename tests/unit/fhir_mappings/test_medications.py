@@ -303,7 +303,6 @@ class TestState:
             request(status="entered-in-error"),
             request(doNotPerform=True),
             request(intent="proposal"),
-            request(intent="plan"),
             request(intent="option"),
             administration(status="entered-in-error"),
             statement(status="entered-in-error"),
@@ -312,6 +311,21 @@ class TestState:
     )
     def test_what_is_no_exposure_is_no_fact(self, resource: dict[str, Any]) -> None:
         assert read(resource) == ((), ())
+
+    @pytest.mark.parametrize("code", ["L04AD02", "L01EJ01"])
+    @pytest.mark.parametrize(("status", "state"), [("active", "taken"), ("on-hold", "taken"), ("stopped", "past")])
+    def test_a_plan_is_a_home_medicine(self, code: str, status: str, state: str) -> None:
+        """US Core: what the patient reports to take is a request with the intent `plan`."""
+        plan = request(
+            intent="plan",
+            status=status,
+            reportedBoolean=True,
+            medicationCodeableConcept=concept((ATC, code)),
+            category=[{"text": "inpatient"}],
+        )
+        use = one(plan)
+        assert (use.kind, use.state, use.inpatient) == ("request", state, False)
+        assert use.ingredients == ({"L04AD02": "tacrolimus", "L01EJ01": "ruxolitinib"}[code],)
 
     def test_a_draft_counts_whatever_its_intent(self) -> None:
         assert one(request(status="draft", intent="proposal")).state == "draft"
@@ -571,7 +585,12 @@ class TestWhere:
             (concept((SNOMED, "54485002")), False),
             (concept((SNOMED, "6064005"), (SNOMED, "47625008")), True),
             ({"text": "per os (PO)"}, True),
-            ({"text": "Oral rinse"}, False),
+            ({"text": "Oral rinse"}, None),
+            ({"text": "Mouthwash"}, False),
+            ({"text": "nasal NG tube"}, None),
+            ({"text": "via nasal feeding tube"}, None),
+            ({"text": "Feeding tube"}, True),
+            ({"text": "Magensonde"}, True),
             ({"text": "Nasogastric tube"}, True),
             ({"text": "nasal"}, False),
             (concept(("http://standardterms.edqm.eu", "20053000", "Oral use")), True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -9,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_mappings import observations
 from fhir_mappings.codebook import load
 from fhir_mappings.coding import loinc_check_digit_holds
 from fhir_mappings.facts import Gap, Measurement, Overlay
 from fhir_mappings.observations import Cutoffs, collect, concepts
-from tests.unit.fhir_mappings.build import NOW, ago, concept, context, observation, quantity, raw, raws, real
+from tests.unit.fhir_mappings.build import ago, concept, context, observation, quantity, raw, raws, real
 
 D = Decimal
 GAS = "loinc|2703-7"
@@ -434,8 +434,86 @@ def test_a_member_inherits_the_specimen_of_its_panel() -> None:
 
 
 def test_one_specimen_is_one_panel() -> None:
-    found = fact(observation(GAS, value=70, unit="mm[Hg]", specimen={"reference": "Specimen/1"}))
+    found = fact(observation(GAS, value=70, unit="mm[Hg]", specimen={"reference": "Specimen/1", "display": "ABG"}))
     assert found.panel == "Specimen/1"
+
+
+REFERRED: dict[str, Any] = {"specimen": {"reference": "Specimen/s"}}
+
+
+def referring(
+    *resources: dict[str, Any], specimens: dict[str, dict[str, Any]] | None = None
+) -> tuple[list[Measurement], list[Gap]]:
+    known = {name: raw({"resourceType": "Specimen", **one}) for name, one in (specimens or {}).items()}
+    facts, gaps = collect(raws(*resources), context=replace(context(), specimens=known))
+    return list(facts), list(gaps)
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("Specimen/s", "Specimen/s"),
+        ("Specimen/s/_history/2", "Specimen/s"),
+        ("https://fhir.example.org/r4/Specimen/s", "Specimen/s"),
+        ("urn:uuid:s", "urn:uuid:s"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("content", "site"),
+    [
+        ({"type": concept("v2-0487|BLDV")}, "venous"),
+        ({"type": concept(text="ECMO circuit post-oxygenator")}, "circuit"),
+        ({"collection": {"bodySite": concept(text="central venous line")}}, "venous"),
+    ],
+)
+def test_a_specimen_that_is_referred_to_beats_the_code(
+    reference: str, name: str, content: dict[str, Any], site: str
+) -> None:
+    gas = observation(GAS, value=40, unit="mm[Hg]", specimen={"reference": reference})
+    facts, gaps = referring(gas, specimens={name: content})
+    assert not facts
+    assert [(g.why, g.params, g.displaces) for g in gaps] == [("not-arterial", (("specimen", site),), False)]
+
+
+def test_a_specimen_that_is_referred_to_makes_any_gas_arterial() -> None:
+    gas = observation(BLOOD_GAS, value=70, unit="mm[Hg]", **REFERRED)
+    facts, gaps = referring(gas, specimens={"Specimen/s": {"type": concept("v2-0487|BLDA")}})
+    assert [m.specimen for m in facts] == ["arterial"]
+    assert not gaps
+
+
+def test_a_specimen_that_says_nothing_leaves_it_to_the_code() -> None:
+    gas = observation(GAS, value=70, unit="mm[Hg]", **REFERRED)
+    facts, gaps = referring(gas, specimens={"Specimen/s": {"type": concept(text="Blood")}})
+    assert [m.specimen for m in facts] == [""]
+    assert not gaps
+
+
+@pytest.mark.parametrize("specimens", [{}, {"Specimen/other": {}}, {"Specimen/s": {"type": 7}}])
+def test_a_specimen_that_is_not_there_is_named_beside_the_gas(specimens: dict[str, dict[str, Any]]) -> None:
+    facts, gaps = referring(observation(GAS, value=70, unit="mm[Hg]", **REFERRED), specimens=specimens)
+    assert [m.specimen for m in facts] == [""]
+    assert [(g.concept, g.why, g.displaces) for g in gaps] == [("pao2", "specimen-unresolved", False)]
+    facts, gaps = referring(observation(BLOOD_GAS, value=70, unit="mm[Hg]", **REFERRED), specimens=specimens)
+    assert not facts
+    assert [(g.concept, g.why, g.displaces) for g in gaps] == [("pao2", "specimen-unresolved", False)]
+
+
+def test_only_a_gas_asks_for_its_specimen() -> None:
+    assert fact(observation("loinc|1988-5", value=12, unit="mg/L", **REFERRED)).concept == "crp"
+    inside: dict[str, Any] = {"specimen": {"reference": "#s"}, "contained": [{"resourceType": "Device", "id": "s"}]}
+    facts, gaps = referring(observation(GAS, value=70, unit="mm[Hg]", **inside))
+    assert (len(facts), [g.why for g in gaps]) == (1, ["specimen-unresolved"])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_member_inherits_the_specimen_that_its_panel_refers_to(known: bool) -> None:
+    panel = observation("loinc|24336-0", id="panel", hasMember=[{"reference": "Observation/m"}], **REFERRED)
+    member = observation(GAS, id="m", value=70, unit="mm[Hg]")
+    venous = {"Specimen/s": {"type": concept("v2-0487|BLDV")}}
+    facts, gaps = referring(panel, member, specimens=venous if known else {})
+    assert len(facts) == (not known)
+    assert [g.why for g in gaps] == ["not-arterial" if known else "specimen-unresolved"]
 
 
 # --------------------------------------------------------------------------- specimen (reading 3.5)
@@ -1028,3 +1106,63 @@ def test_a_published_tidal_volume() -> None:
     facts, gaps = collect([("x", real(name))], context=context())
     assert [f.concept for f in facts] == ["vt"]
     assert not gaps
+
+
+# --------------------------------------------------------------------------- two contents of one id
+
+
+def test_two_contents_of_one_id_are_a_conflict_whatever_their_times() -> None:
+    first = observation("loinc|751-8", value=7.9, unit="10*9/L")
+    for hours in (1, 2):
+        second = observation("loinc|751-8", value=0.4, unit="10*9/L", at=ago(hours=hours))
+        found = gap(first, second)
+        assert (found.why, found.concept, found.displaces) == ("conflict", "anc", True)
+        assert found.params == (("values", "0.4 10*9/L / 7.9 10*9/L"),)
+        assert found.when == fact(first).when
+        assert gap(second, first) == found
+
+
+# --------------------------------------------------------------------------- cultures without a value (reading 3.17)
+
+CULTURES = ["loinc|600-7", "loinc|44357-2"]
+
+
+@pytest.mark.parametrize("mark", CULTURES)
+@pytest.mark.parametrize("status", ["final", "preliminary"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        concept("interpretation|A"),
+        concept("interpretation|AA"),
+        concept("interpretation|POS"),
+        concept("http://terminology.hl7.org/CodeSystem/v2-0078|A"),
+        concept("interpretation|X", display="Abnormal"),
+        concept(text="Auffällig"),
+    ],
+)
+def test_a_culture_flagged_abnormal_is_positive(mark: str, status: str, said: dict[str, Any]) -> None:
+    assert fact(observation(mark, status=status, interpretation=[said])).coded == "positive"
+    assert fact(observation(mark, status=status, interpretation=said)).coded == "positive"
+
+
+def test_a_flag_decides_only_where_the_value_does_not() -> None:
+    flag: dict[str, Any] = {"interpretation": [concept("interpretation|A")]}
+    assert fact(observation("loinc|600-7", valueString="see report", **flag)).coded == "positive"
+    assert fact(observation("loinc|600-7", valueString="No growth", **flag)).coded == "negative"
+    assert gap(observation("loinc|94500-6", **flag)).why == "no-value"
+
+
+@pytest.mark.parametrize("mark", CULTURES)
+def test_a_finished_culture_without_a_value_is_no_negative_one(mark: str) -> None:
+    for status, displaces in (("final", True), ("corrected", True), ("preliminary", False), ("registered", False)):
+        assert gap(observation(mark, status=status)).displaces is displaces
+    assert gap(observation(mark, hasMember=[{"reference": "Observation/gone"}])).displaces
+    assert gap(observation(mark, component=[{"code": concept("loinc|18769-0")}])).displaces
+
+
+def test_a_culture_may_answer_in_its_parts() -> None:
+    answer: dict[str, Any] = {"valueString": "Escherichia coli"}
+    inside = observation("loinc|600-7", component=[{"code": concept("loinc|600-7"), **answer}])
+    assert fact(inside).coded == "positive"
+    panel = observation("loinc|600-7", id="panel", hasMember=[{"reference": "Observation/m"}])
+    assert fact(panel, observation("loinc|600-7", id="m", **answer)).coded == "positive"

@@ -68,7 +68,7 @@ def test_the_ratio_is_not_rounded_before_it_is_compared() -> None:
     assert exact.interval.low == 100
     assert by_ratio(pair(66, "0.66")).finding is NOT
     assert by_ratio(pair("65.999", "0.66")).finding is MET
-    assert exact.shown == "100 mmHg (PaO2 66, FiO2 66 %)"
+    assert exact.shown == "100 mmHg (PaO2 66 at 12:00, FiO2 66 % at 12:00)"
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_off_ecmo_a_newer_charted_ratio_decides_and_is_labelled() -> None:
 
 def test_at_one_instant_the_computed_ratio_decides() -> None:
     reading = read("pf", pair(64, "0.8", hours=2), measurement("pf", 81, hours=2))
-    assert (reading.shown, codes(reading)) == ("80 mmHg (PaO2 64, FiO2 80 %)", ())
+    assert (reading.shown, codes(reading)) == ("80 mmHg (PaO2 64 at 11:00, FiO2 80 % at 11:00)", ())
 
 
 @pytest.mark.parametrize(
@@ -589,3 +589,9 @@ def test_compliance_lasts_twelve_hours() -> None:
 def test_a_failed_source_leaves_compliance_unknown() -> None:
     reading = crs(measurement("crs", 28), unread("respiratory"))
     assert (reading.failed, reading.missing) == (True, ("crs",))
+
+
+def test_on_ecmo_too_a_refused_newer_gas_withholds_and_a_conflict_leaves_it_unknown() -> None:
+    used = pair(80, 1, hours=3)
+    assert codes(read("pf", used, VV, refusal("pao2", hours=2))) == ("newer-refused!",)
+    unknown(read("pf", used, VV, refusal("pao2", hours=2, why="conflict")), "conflict")

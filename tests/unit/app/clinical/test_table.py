@@ -439,8 +439,9 @@ def test_a_site_without_a_problem_list_is_not_asked_for_comfort_care() -> None:
     assert added(*absent("Condition")).suggest is True
 
 
-def test_another_patients_resource_in_the_answer_withholds() -> None:
-    found = added(Gap("labs", "other-patient", reference="Observation/9"))
+@pytest.mark.parametrize("why", ["other-patient", "no-subject", "subject-not-verified"])
+def test_a_record_that_is_not_known_to_be_this_patients_withholds(why: str) -> None:
+    found = added(Gap("labs", why, reference="Observation/9"))
 
     assert said(found) == {"other-patient-in-answer"}
     assert dict(found.required)["anc"].known
