@@ -78,7 +78,7 @@ decision_facts = Table(
     "decision_facts",
     metadata,
     Column("decision_id", String(36), ForeignKey("decisions.id", ondelete="CASCADE"), primary_key=True),
-    Column("patient", String(200), nullable=False),
+    Column("patient", String(512), nullable=False),
     Column("facts", LargeBinary, nullable=False),
     Index("decision_facts_patient", "patient"),
 )

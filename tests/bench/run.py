@@ -52,12 +52,13 @@ async def _measure(*, requests: int, rounds: int) -> None:
     body = call(datetime.now(UTC))
     print(f"body {len(body) / 1000:.0f} kB, 200 Observations; {requests} requests a measurement, {rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
-        servers = {name: _start(name, folder) for name in NAMES}
+        servers: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
         try:
             figures = {name: Figures() for name in NAMES}
-            for name, (_, port) in servers.items():
-                await _ready(port)
-                await _load(port, body, count=10, width=1)
+            for name in NAMES:
+                servers[name] = _start(name, folder)
+                await _ready(servers[name][1])
+                await _load(servers[name][1], body, count=10, width=1)
                 print(f"  {name} is up", file=sys.stderr)
             for number in range(rounds):
                 for name, (process, port) in servers.items():
@@ -93,7 +94,7 @@ def _start(name: str, folder: str) -> tuple[subprocess.Popen[bytes], int]:
 
 
 async def _ready(port: int) -> None:
-    for _ in range(200):
+    for _ in range(600):
         try:
             _, writer = await asyncio.open_connection(HOST, port)
         except OSError:
@@ -101,7 +102,7 @@ async def _ready(port: int) -> None:
         else:
             writer.close()
             return
-    raise SystemExit("a server did not start within 20 s")
+    raise SystemExit("a server did not start within 60 s")
 
 
 async def _load(port: int, body: bytes, *, count: int, width: int) -> list[float]:

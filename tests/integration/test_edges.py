@@ -210,7 +210,7 @@ async def test_a_dead_server_beside_prefetch_is_a_gap(tmp_path: Path) -> None:
         answer = await hospital.call(hook(PATIENT, prefetched=sent))
         card = answer.json()["cards"][0]
         assert "suggestions" not in card
-        assert "Allergies: server not reachable" in card["detail"]
+        assert "AllergyIntolerance: server not reachable" in card["detail"]
 
 
 async def test_a_slow_source_is_left_behind_at_the_deadline(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ async def test_a_slow_source_is_left_behind_at_the_deadline(tmp_path: Path) -> N
         assert asyncio.get_running_loop().time() - started < 10
         card = answer.json()["cards"][0]
         assert "suggestions" not in card
-        assert "Allergies: no answer in time" in card["detail"]
+        assert "AllergyIntolerance: no answer in time" in card["detail"]
 
 
 # --- the record ---------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def upgrade() -> None:
     op.create_table(
         "decision_facts",
         sa.Column("decision_id", sa.String(36), sa.ForeignKey("decisions.id", ondelete="CASCADE"), primary_key=True),
-        sa.Column("patient", sa.String(200), nullable=False),
+        sa.Column("patient", sa.String(512), nullable=False),
         sa.Column("facts", sa.LargeBinary, nullable=False),
     )
     op.create_index("decision_facts_patient", "decision_facts", ["patient"])

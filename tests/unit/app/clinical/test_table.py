@@ -379,7 +379,7 @@ def test_any_other_unknown_criterion_is_confirmed_before_ordering() -> None:
     found = assessed(*offering(without=("prone", "ino")))
 
     assert found.suggest is True
-    assert confirmed(found) == ["confirm-no-ecmo", "confirm-no-dialysis", "prone", "ecmo", "ino", "almitrine"]
+    assert confirmed(found) == ["confirm-no-ecmo", "confirm-no-dialysis", "prone", "ino", "almitrine"]
 
 
 def test_a_site_may_ask_for_the_full_inclusion() -> None:
