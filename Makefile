@@ -57,9 +57,10 @@ coverage: $(DEV) ## report the coverage of the last whole test run and hold the 
 	@$(PY) -m coverage report --skip-covered --skip-empty --show-missing --precision=2 \
 	    --include='$(COVERAGE_GATED)' --fail-under=$(COVERAGE_GATE)
 
-lint: $(DEV) ## ruff, and what no file of the tree may hold
+lint: $(DEV) ## ruff (rules and format), and what no file of the tree may hold
 	@echo '== lint'
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check --quiet .
 	@$(PY) tools/check_tree.py
 
 types: $(DEV) ## mypy --strict

@@ -35,7 +35,6 @@ from app.gateway.fhir import Deadline, Fetched, Gateway, Query
 from app.plan import Need
 from cds_hooks import prefetch as sent
 from fhir_mappings import sieve
-from fhir_mappings.coding import Coding, key
 from fhir_mappings.errors import BadDate, Unreadable
 from fhir_mappings.facts import Source
 from fhir_mappings.mapping import Part
@@ -139,11 +138,11 @@ async def gather(
             need = next(need for need in plan if need.key == _LONG_ACTING)
             task = _uncoded(need, tasks[_LONG_ACTING], tasks[_ADMINISTRATIONS], reader, now=now, deadline=deadline)
             tasks[_LONG_ACTING] = group.create_task(task)
-        users = [tasks[need.key] for need in plan if need.resource_type in _MEDICATION_USERS]
-        medications = group.create_task(_medications(users, reader, deadline=deadline, no_base=no_base))
         if reader is not None and _RESPIRATORY in tasks:
             with_specimens = _with_specimens(tasks[_RESPIRATORY], reader, deadline=deadline)
             tasks[_RESPIRATORY] = group.create_task(with_specimens)
+        users = [tasks[need.key] for need in plan if need.resource_type in _MEDICATION_USERS]
+        medications = group.create_task(_medications(users, reader, deadline=deadline, no_base=no_base))
     answers = {key: task.result() for key, task in tasks.items()}
     answers[MEDICATIONS] = medications.result()
     return Gathered(
@@ -500,8 +499,7 @@ def from_bundle(raw: bytes, *, plan: Sequence[Need], now: datetime, patient_id: 
 
     With `patient_id`, resources that belong to another Patient of the same Bundle are left out. Each resource goes to
     the first need of its type (a Specimen to the first of Observations), and every need of that type has it as its
-    source. After a failing outcome a need holds something only if an Observation carries one of its codes: what was
-    found of one need says nothing about another. Raises BundleError.
+    source. A failing outcome fails every resource type that the Bundle has no entry of. Raises BundleError.
     """
     pages, entries = _opened(raw)
     if patient_id is not None:
@@ -517,7 +515,7 @@ def from_bundle(raw: bytes, *, plan: Sequence[Need], now: datetime, patient_id: 
     placed: set[str] = set()
     for need in plan:
         mine = held.get(need.resource_type, [])
-        if fails and not _answered_by(need, mine):
+        if fails and not mine:
             source = Source(need.key, need.resource_type, "failed", "operation-outcome")
         elif cut:
             source = Source(need.key, need.resource_type, "partial", cut, now)
@@ -532,43 +530,6 @@ def from_bundle(raw: bytes, *, plan: Sequence[Need], now: datetime, patient_id: 
         Source(MEDICATIONS, _MEDICATION, "ok" if _MEDICATION in held else "empty"), held.get(_MEDICATION, [])
     )
     return (*parts, Part(answer.source, answer.resources, answer.full_urls))
-
-
-class _Coding(msgspec.Struct, gc=False):
-    system: str | None = None
-    code: str | None = None
-
-
-class _Concept(msgspec.Struct, gc=False):
-    coding: tuple[_Coding, ...] = ()
-
-
-class _Coded(msgspec.Struct, gc=False):
-    """The codes of an Observation and of its components."""
-
-    code: _Concept = msgspec.field(default_factory=_Concept)
-    component: tuple[_Coded, ...] = ()
-
-
-_CODED: Final = msgspec.json.Decoder(_Coded)
-
-
-def _answered_by(need: Need, entries: Sequence[sieve.Entry]) -> bool:
-    """Whether the entries, all of the need's type, hold anything that the need asks for."""
-    if need.resource_type != _OBSERVATION:
-        return bool(entries)
-    wanted = asking.observation_codes(need)
-    return any(not wanted.isdisjoint(_codes_of(entry.raw)) for entry in entries)
-
-
-def _codes_of(raw: bytes) -> set[str]:
-    """`system|code` of an Observation and its components, as the plan names codes; none of an unreadable one."""
-    try:
-        coded = _CODED.decode(raw)
-    except msgspec.DecodeError:
-        return set()
-    nodes = (coded, *coded.component)
-    return {key(Coding(c.system or "", c.code or "")) for node in nodes for c in node.code.coding}
 
 
 def subject_of(raw: bytes, *, chosen: str | None = None) -> str:

@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import quote
 
 from fhir_mappings.codebook import Code, Codebook
-from fhir_mappings.coding import Coding, addresses, key
+from fhir_mappings.coding import addresses
 from fhir_mappings.errors import BadCodebook
 
 Parameters = tuple[tuple[str, str], ...]
@@ -145,13 +145,6 @@ def without_codes(need: Need) -> Need:
     drugs that were asked for by code have to be found among all.
     """
     return replace(need, params=tuple(pair for pair in need.params if pair[0] != "code"), count=500)
-
-
-def observation_codes(need: Need) -> frozenset[str]:
-    """`system|code` of everything a need of Observations asks for, with the short system name."""
-    asked = dict(need.params)["code"]
-    pairs = (_BAR.split(token, maxsplit=1) for token in _COMMA.split(asked))
-    return frozenset(key(Coding(*(_ESCAPED.sub(r"\1", part) for part in pair))) for pair in pairs)
 
 
 def _result(need: Need) -> list[tuple[str, str]]:

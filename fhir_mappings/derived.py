@@ -143,7 +143,7 @@ class _Pairs:
         return found
 
     def used(self, candidates: dict[Measurement, datetime], gas: Measurement) -> Measurement | None:
-        """The last ventilator value at or before the gas, one entered with it, the first one after it: in this order."""
+        """The last ventilator value at or before the gas, one entered with it, the first after it: in this order."""
         moment = gas.when.earliest
         ventilator = [m for m, at in candidates.items() if at <= moment and m.kind == "ventilator"]
         entered = [m for m in candidates if _entered_with(gas, m)]

@@ -96,8 +96,8 @@ def collect(raws: Sequence[tuple[str, bytes]], *, context: Context) -> tuple[tup
     """Procedure facts of the kinds that rules look for; `entered-in-error` and `preparation` never happened.
 
     Gaps, with the concept whose absence cannot be concluded (`ecmo` for every kind of it): `unreadable-resource` (none
-    where its code cannot be read either), `status-unknown` (status), `future-date`, and `procedure-text-only` (label) for words or an unverified
-    code without a known one.
+    where its code cannot be read either), `status-unknown` (status), `future-date`, and
+    `procedure-text-only` (label) for words or an unverified code without a known one.
     """
     facts: list[Procedure] = []
     gaps: list[Gap] = []

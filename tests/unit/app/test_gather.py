@@ -484,6 +484,12 @@ async def test_without_a_server_the_specimens_that_came_along_are_kept(router: r
     assert names(part(gathered, "respiratory")) == ["1", "2", "s1"]
 
 
+async def test_a_plan_without_gases_asks_for_no_specimen(router: respx.MockRouter) -> None:
+    answer = bundle(gas("1", "Specimen/s1"))
+    gathered = await collect(router, {"labs": answer}, plan=(LABS,), base=BASE)
+    assert gathered.requests == 0
+
+
 async def test_gases_without_a_reference_ask_for_nothing(router: respx.MockRouter) -> None:
     gathered = await collect(router, {"respiratory": bundle(gas("1", None))}, plan=(RESPIRATORY,), base=BASE)
     assert gathered.requests == 0
@@ -543,28 +549,6 @@ def test_a_bundle_that_is_a_first_page_is_partial(more: dict[str, Any], why: str
 def coded(name: str, *marks: str, **more: Any) -> dict[str, Any]:
     pairs = (mark.split("|") for mark in marks)
     return observation(name, code={"coding": [{"system": s, "code": c} for s, c in pairs]}, **more)
-
-
-@pytest.mark.parametrize(
-    ("entry", "held"),
-    [
-        (coded("a", "http://loinc.org|1988-5"), {"labs"}),
-        (coded("a", "urn:local|1", "https://loinc.org|600-7"), {"microbiology"}),
-        (
-            coded("a", component=[{"code": {"coding": [{"system": "http://loinc.org", "code": "2703-7"}]}}]),
-            {"respiratory"},
-        ),
-        (coded("a", "http://loinc.org|8867-4"), set()),
-        (observation("a", code={"coding": "x"}), set()),
-        (observation("a", code={"coding": [{}]}), set()),
-    ],
-)
-def test_after_a_failing_outcome_one_observation_says_nothing_about_other_needs(
-    entry: dict[str, Any], held: set[str]
-) -> None:
-    parts = from_bundle(raw(collection(entry, outcome())), plan=PLAN, now=NOW)
-    assert {p.source.key for p in parts if p.source.resource_type == "Observation" and p.source.outcome == "ok"} == held
-    assert [name for found in parts for name in names(found)] == ["a"]
 
 
 def test_a_failing_outcome_fails_what_the_bundle_has_nothing_of() -> None:

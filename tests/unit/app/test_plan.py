@@ -138,10 +138,3 @@ def test_without_codes_asks_for_all() -> None:
     assert dataclasses.replace(need, params=(), count=0) == dataclasses.replace(
         BY_KEY["long-acting"], params=(), count=0
     )
-
-
-def test_the_codes_of_a_need_can_be_told_from_what_it_asks_for() -> None:
-    odd = Code("crp", "urn:a,b", "x|y\\z", source="site")
-    needs = asking.plan(OBSERVATIONS.with_codes([odd]), INGREDIENTS)
-    labs = next(need for need in needs if need.key == "labs")
-    assert asking.observation_codes(labs) == {f"loinc|{name}-1" for name in asking.LABS} | {"urn:a,b|x|y\\z"}
