@@ -15,10 +15,18 @@ _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """The document of the public interface; the version of the interface, not of the installation."""
-    return get_openapi(
+    """The document of the public interface; the version of the interface, not of the installation.
+
+    Without FastAPI's own 422: this service never answers it.
+    """
+    document = get_openapi(
         title=app.title, version="0.1.0", summary=app.summary, description=app.description, routes=app.routes
     )
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    document.pop("components", None)
+    return document
 
 
 def as_yaml(value: dict[str, Any]) -> str:

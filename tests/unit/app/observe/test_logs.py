@@ -21,13 +21,16 @@ def stream() -> Iterator[io.StringIO]:
     root = logging.getLogger()
     kept = root.handlers[:], root.level
     changed = {name: logging.getLogger(name) for name in (*logs._SILENCED, "uvicorn", "uvicorn.error")}
-    before = {name: (logger.handlers[:], logger.propagate) for name, logger in changed.items()}
+    before = {name: (logger.handlers[:], logger.propagate, logger.level) for name, logger in changed.items()}
+    for name in ("uvicorn", "uvicorn.error"):  # a server started by another test may have raised it
+        changed[name].setLevel(logging.NOTSET)
     stream = io.StringIO()
     logs.configure(level=logging.DEBUG, stream=stream)
     yield stream
     root.handlers[:], root.level = kept
     for name, logger in changed.items():
-        logger.handlers[:], logger.propagate = before[name]
+        logger.handlers[:], logger.propagate, level = before[name]
+        logger.setLevel(level)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
