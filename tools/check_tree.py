@@ -30,11 +30,11 @@ _REGISTRY_HOSTS = tuple(
         "yarnpkg .com",
         "crates .io",
         "proxy.golang .org",
-        "repo1.maven .org",
-        "repo.maven.apache .org",
+        "repo1 .maven .org",
+        "repo .maven.apache .org",
         "rubygems .org",
-        "deb.debian .org",
-        "security.debian .org",
+        "deb .debian .org",
+        "security .debian .org",
         "archive.ubuntu .com",
     )
 )
