@@ -103,9 +103,11 @@ distclean: clean ## clean, and remove .venv
 $(PY):
 	@PYTHON='$(PYTHON)' sh tools/venv.sh $(VENV)
 
+# --no-deps: the lock names every package. Left to resolve, pip looks for an extra (coverage[toml]) anew and refuses the
+# newest version it then finds, because that one has no hash here.
 $(LOCKED): requirements.lock | $(PY)
 	@echo 'Installing the locked packages into $(VENV) (the first time takes a minute) ...'
-	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
 	@touch $@
 
 # --no-build-isolation: the build backend comes from the lock too, nothing is fetched without a hash.
@@ -116,5 +118,6 @@ $(PROJECT): $(LOCKED) pyproject.toml
 
 $(DEV): requirements-dev.lock $(PROJECT)
 	@echo 'Installing the locked development tools into $(VENV) ...'
-	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
+	@$(PY) -m pip --disable-pip-version-check check
 	@touch $@

@@ -14,7 +14,7 @@ pip="$venv/bin/python -m pip --disable-pip-version-check --no-input --quiet"
 case $step in
 locked)
     "${PYTHON:-python3}" -m venv "$venv"
-    $pip install --require-hashes -r requirements.lock
+    $pip install --no-deps --require-hashes -r requirements.lock
     ;;
 project)
     # The build backend is in the lock, so nothing is fetched here.
