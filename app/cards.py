@@ -156,7 +156,7 @@ class _Page:
             summary=self._safety_summary(),
             indicator="warning",
             parts=parts,
-            extension={EVIDENCE: {"safety": entries}},
+            extension={EVIDENCE: {"safety": entries, **self._reading()}},
         )
 
     def _safety_summary(self) -> str:
@@ -336,12 +336,18 @@ class _Page:
         return self.words.card("detail", "alternatives_none" if b.standard_read else "alternatives_lost")
 
     def _not_looked_at(self) -> list[Safe]:
-        """One line a source, and which of its searches (reading 7); then what was there and could not be used."""
-        searches: dict[str, list[str]] = {}
+        """One line a source, which of its searches, and what is unchecked for it (reading 7); then what was there and
+        could not be used."""
+        searches: dict[tuple[str, str, str], list[str]] = {}
         for source in self.a.lost:
             line = f"{source.resource_type}: {self.words.source(source)}"
-            searches.setdefault(line, []).append(self.words.term("source", source.key))
-        lost = [_own(f"{line}; {', '.join(names)}") for line, names in searches.items()]
+            key = "checked_in_part" if source.outcome == "partial" else "not_checked"
+            what = self.words.term_of_card("unchecked", source.resource_type)
+            searches.setdefault((key, line, what), []).append(self.words.term("source", source.key))
+        lost = [
+            _own(self.words.card("detail", key, line=line, searches=", ".join(names), what=what))
+            for (key, line, what), names in searches.items()
+        ]
         used = list(dict.fromkeys(_own(f"{self.words.gap_subject(g)}: {self.words.gap(g)}") for g in self.a.gaps))
         if len(used) > MOST_GAPS:
             more = self.words.card("detail", "more", count=str(len(used) - MOST_GAPS))
@@ -374,7 +380,15 @@ class _Page:
 
     def _entries(self) -> dict[str, Any]:
         plain = self.words.cleaned_by(_plain)
-        return {"protocols": [report.protocol_entry(p, assessment=self.a, words=plain) for p in self.a.protocols]}
+        entries: dict[str, Any] = {
+            "protocols": [report.protocol_entry(p, assessment=self.a, words=plain) for p in self.a.protocols]
+        }
+        return entries | self._reading()
+
+    def _reading(self) -> dict[str, Any]:
+        """What the server could not be asked, where there is something of it."""
+        broader = report.asked_without(self.a)
+        return {"sources": broader} if broader else {}
 
     def _suggestion(self, number: int, draft: Draft) -> Suggestion:
         return Suggestion(

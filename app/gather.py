@@ -31,7 +31,9 @@ from typing import Final, Literal
 import msgspec
 
 from app import plan as asking
-from app.gateway.fhir import Deadline, Fetched, Gateway, Query
+from app.gateway.access import Access
+from app.gateway.budget import Budget
+from app.gateway.fhir import Fetched, Gateway, Query
 from app.plan import Need
 from cds_hooks import prefetch as sent
 from fhir_mappings import sieve
@@ -51,8 +53,6 @@ _RESPIRATORY: Final = "respiratory"
 
 _GAS_CODES: Final = (b'"2703-7"', b'"11556-8"')
 _MEDICATION_USERS: Final = frozenset({"MedicationRequest", "MedicationAdministration", "MedicationStatement"})
-_ADMINISTRATIONS: Final = "administrations"
-_LONG_ACTING: Final = "long-acting"
 _IDS_PER_READ: Final = 50
 _PATIENT_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _MEDICATION_REFERENCE: Final = re.compile(r"Medication/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]+)?")
@@ -68,13 +68,29 @@ class BundleError(ValueError):
 class Gathered:
     """What could be collected. `looked` is False when nothing at all could: no usable prefetch, no read that worked.
 
-    `ms` is the wall time of each source that was read, in milliseconds; `requests` counts HTTP requests.
+    `ms` is the wall time of each source that was read, in milliseconds; `requests` counts HTTP requests, `received` the
+    bytes of their answers.
     """
 
     parts: tuple[Part, ...] = field(repr=False)
     looked: bool
     requests: int = 0
+    received: int = 0
     ms: Mapping[str, float] = field(default_factory=dict)
+    _answers: Mapping[str, _Answer] = field(default_factory=dict, repr=False)
+
+    def answered(self, key: str) -> bool:
+        """True when this need was read to its end."""
+        answer = self._answers.get(key)
+        return answer is not None and answer.source.outcome in {"ok", "empty"}
+
+    def resources(self, key: str) -> tuple[bytes, ...]:
+        """What the reading of this need brought."""
+        return self._answers[key].resources
+
+    def without(self, key: str) -> Gathered:
+        """The same, as if this need had never been asked."""
+        return replace(self, _answers={name: answer for name, answer in self._answers.items() if name != key})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +106,6 @@ class _Answer:
     medications: tuple[sieve.Entry, ...] = field(default=(), repr=False)
     specimens: tuple[sieve.Entry, ...] = field(default=(), repr=False)
     usable: bool = True
-    requests: int = 0
     ms: float | None = None
 
 
@@ -109,47 +124,62 @@ async def gather(
     plan: Sequence[Need],
     prefetch: Mapping[str, bytes] | None,
     base: str | None,
-    token: str | None,
+    access: Access,
     gateway: Gateway,
     patient_id: str,
     now: datetime,
-    deadline: Deadline,
+    budget: Budget,
     no_base: str = "no-fhir-server",
+    known: Gathered | None = None,
 ) -> Gathered:
     """Answer every need of the plan. Never raises for what a client or a server sent.
+
+    What `known` has asked, with whatever success, is not asked again.
 
     `prefetch` holds raw JSON values. `base` is a configured FHIR base or None; then `no_base` is the reason that a
     source which the client did not send gives. `patient_id` is bare. Reads run side by side; whatever is not there
     at the deadline counts as `timeout`, and what came until then is kept.
     """
+    now = now.astimezone(UTC)  # hours counted on a wall clock are wrong on two days a year
     if base is not None and not _PATIENT_ID.fullmatch(patient_id):
         base, no_base = None, "patient-id"
-    reader = None if base is None else _Reader(gateway, base=base, token=token, patient_id=patient_id, now=now)
+    reader = (
+        None
+        if base is None
+        else _Reader(gateway, base=base, access=access, budget=budget, patient_id=patient_id, now=now)
+    )
     values = prefetch or {}
     tasks: dict[str, asyncio.Future[_Answer]] = {}
     async with asyncio.TaskGroup() as group:
         for need in plan:
+            if known is not None and need.key in known._answers:
+                tasks[need.key] = _done(known._answers[need.key])
+                continue
             given = _from_client(need, values.get(need.key), now=now, no_base=no_base)
             if reader is None or given.source.outcome in {"ok", "empty"}:
                 tasks[need.key] = _done(given)
             else:
-                tasks[need.key] = group.create_task(_better(need, given, reader, deadline=deadline))
-        if _ADMINISTRATIONS in tasks and _LONG_ACTING in tasks:
-            need = next(need for need in plan if need.key == _LONG_ACTING)
-            task = _uncoded(need, tasks[_LONG_ACTING], tasks[_ADMINISTRATIONS], reader, now=now, deadline=deadline)
-            tasks[_LONG_ACTING] = group.create_task(task)
+                tasks[need.key] = group.create_task(_better(need, given, reader))
+        users = [need for need in plan if need.resource_type in _MEDICATION_USERS]
+        for need in users:
+            if "code" in dict(need.params):
+                others = {other: tasks[other.key] for other in users if other is not need}
+                tasks[need.key] = group.create_task(_uncoded(need, tasks[need.key], others, reader, now=now))
         if reader is not None and _RESPIRATORY in tasks:
-            with_specimens = _with_specimens(tasks[_RESPIRATORY], reader, deadline=deadline)
+            with_specimens = _with_specimens(tasks[_RESPIRATORY], reader)
             tasks[_RESPIRATORY] = group.create_task(with_specimens)
-        users = [tasks[need.key] for need in plan if need.resource_type in _MEDICATION_USERS]
-        medications = group.create_task(_medications(users, reader, deadline=deadline, no_base=no_base))
+        had = () if known is None else known._answers[MEDICATIONS].medications
+        using = [tasks[need.key] for need in users]
+        medications = group.create_task(_medications(using, reader, had=had, no_base=no_base))
     answers = {key: task.result() for key, task in tasks.items()}
     answers[MEDICATIONS] = medications.result()
     return Gathered(
         parts=tuple(_part(answer) for answer in answers.values()),
         looked=any(answer.usable for key, answer in answers.items() if key != MEDICATIONS),
-        requests=sum(answer.requests for answer in answers.values()),
+        requests=budget.requests,
+        received=budget.bytes,
         ms={key: answer.ms for key, answer in answers.items() if answer.ms is not None},
+        _answers=answers,
     )
 
 
@@ -168,11 +198,15 @@ class _Reader:
 
     gateway: Gateway
     base: str
-    token: str | None = field(repr=False)
+    access: Access = field(repr=False)
+    budget: Budget = field(repr=False)
     patient_id: str = field(repr=False)
     now: datetime
 
-    async def read(self, need: Need, *, deadline: Deadline) -> _Answer:
+    async def fetch(self, query: Query) -> Fetched:
+        return await self.gateway.fetch(query, base=self.base, access=self.access, budget=self.budget)
+
+    async def read(self, need: Need) -> _Answer:
         if need.key == asking.PATIENT:
             query = Query(need.resource_type, id=self.patient_id)
         else:
@@ -180,7 +214,7 @@ class _Reader:
                 need.resource_type, params=tuple(asking.search(need, patient_id=self.patient_id, now=self.now))
             )
         started = time.perf_counter()
-        fetched = await self.gateway.fetch(query, base=self.base, token=self.token, deadline=deadline)
+        fetched = await self.fetch(query)
         answer = _from_server(need, fetched, now=self.now)
         return replace(answer, ms=(time.perf_counter() - started) * 1000)
 
@@ -192,11 +226,11 @@ def _done(answer: _Answer) -> asyncio.Future[_Answer]:
     return future
 
 
-async def _better(need: Need, given: _Answer, reader: _Reader, *, deadline: Deadline) -> _Answer:
+async def _better(need: Need, given: _Answer, reader: _Reader) -> _Answer:
     """The server's answer if it is better than what the client sent."""
-    read = await reader.read(need, deadline=deadline)
+    read = await reader.read(need)
     if read.source.outcome == "failed" and given.source.outcome == "partial":
-        return replace(given, requests=read.requests, ms=read.ms)
+        return replace(given, ms=read.ms)
     return read
 
 
@@ -225,13 +259,15 @@ def _from_client(need: Need, value: bytes | None, *, now: datetime, no_base: str
 def _from_server(need: Need, fetched: Fetched, *, now: datetime) -> _Answer:
     if fetched.outcome == "failed":
         source = Source(need.key, need.resource_type, "failed", fetched.why, None, fetched.params)
-        return _Answer(source, usable=False, requests=fetched.requests)
+        return _Answer(source, usable=False)
     reaches = None if need.lookback is None else now - need.lookback
     answer = _of_pages(need, fetched.pages, now=now, reaches=reaches)
     if fetched.outcome == "partial" and answer.source.outcome != "failed":
         source = replace(answer.source, outcome="partial", why=fetched.why, params=fetched.params)
-        answer = replace(answer, source=replace(source, reaches=_reaches(need, answer.resources, now=now)))
-    return replace(answer, requests=fetched.requests)
+        # An order that was not asked for shows nothing, even where it looks as if it did.
+        ordered = need if "_sort" not in fetched.unsent else replace(need, sort="")
+        answer = replace(answer, source=replace(source, reaches=_reaches(ordered, answer.resources, now=now)))
+    return replace(answer, source=replace(answer.source, unsent=fetched.unsent)) if fetched.unsent else answer
 
 
 def _of_pages(need: Need, pages: Sequence[sieve.Page], *, now: datetime, reaches: datetime | None) -> _Answer:
@@ -367,33 +403,36 @@ def _referred(raw: bytes) -> str | None:
 async def _uncoded(
     need: Need,
     coded: asyncio.Future[_Answer],
-    administrations: asyncio.Future[_Answer],
+    others: Mapping[Need, asyncio.Future[_Answer]],
     reader: _Reader | None,
     *,
     now: datetime,
-    deadline: Deadline,
 ) -> _Answer:
-    """The long-acting drugs; among all administrations where this server refers to Medication resources.
+    """The drugs that were asked for by code; among all, where this server refers to Medication resources.
 
-    FHIR's `code` parameter looks at inline concepts only: a complete answer to it says nothing about the others.
+    FHIR's `code` parameter looks at inline concepts only: a complete answer to it says nothing about the others. How
+    this server writes is seen by what else it has of this type, and where it has nothing by orders and statements.
     """
-    answer, all_recent = await coded, await administrations
-    if answer.source.outcome == "failed" or not any(map(_referred, all_recent.resources)):
+    answer = await coded
+    if answer.source.outcome == "failed" or "code" in answer.source.unsent:
+        return answer
+    seen = {other: (await task).resources for other, task in others.items()}
+    alike = [raw for other, raws in seen.items() if other.resource_type == need.resource_type for raw in raws]
+    if not any(map(_referred, alike or [raw for raws in seen.values() for raw in raws])):
         return answer
     if reader is not None:
-        whole = await reader.read(asking.without_codes(need), deadline=deadline)
+        whole = await reader.read(asking.without_codes(need))
         if whole.source.outcome != "failed":
-            return replace(whole, requests=answer.requests + whole.requests)
-        answer = replace(answer, requests=answer.requests + whole.requests)
+            return whole
     return replace(answer, source=replace(answer.source, outcome="partial", why="by-reference", reaches=now))
 
 
 async def _medications(
-    users: Iterable[asyncio.Future[_Answer]], reader: _Reader | None, *, deadline: Deadline, no_base: str
+    users: Iterable[asyncio.Future[_Answer]], reader: _Reader | None, *, had: Sequence[sieve.Entry], no_base: str
 ) -> _Answer:
-    """The Medication resources that came along, and those that were only referred to."""
+    """The Medication resources that are there or came along, and those that were only referred to."""
     answers = [await task for task in users]
-    found = [entry for answer in answers for entry in answer.medications]
+    found = [*had, *(entry for answer in answers for entry in answer.medications)]
     wanted: dict[str, None] = {}
     for answer in answers:
         for raw in answer.resources:
@@ -409,7 +448,7 @@ async def _medications(
         return _found(Source(MEDICATIONS, _MEDICATION, "partial" if found else "failed", no_base), found)
     started = time.perf_counter()
     chunks = [missing[start : start + _IDS_PER_READ] for start in range(0, len(missing), _IDS_PER_READ)]
-    fetched = await asyncio.gather(*(_read_by_id(_MEDICATION, chunk, reader, deadline=deadline) for chunk in chunks))
+    fetched = await asyncio.gather(*(_read_by_id(_MEDICATION, chunk, reader) for chunk in chunks))
     pages = [page for chunk in fetched for page in chunk.pages]
     found += [entry for page in pages for entry in page.entries if entry.resource_type == _MEDICATION]
     trouble = next((chunk for chunk in fetched if chunk.outcome in {"failed", "partial"}), None)
@@ -421,16 +460,16 @@ async def _medications(
     else:
         source = Source(MEDICATIONS, _MEDICATION, "partial", "not-found")
     ms = (time.perf_counter() - started) * 1000
-    return replace(_found(source, found), requests=sum(chunk.requests for chunk in fetched), ms=ms)
+    return replace(_found(source, found), ms=ms)
 
 
 def _found(source: Source, entries: Sequence[sieve.Entry]) -> _Answer:
-    return _Answer(source, tuple(entry.raw for entry in entries), _full_urls(entries))
+    return _Answer(source, tuple(entry.raw for entry in entries), _full_urls(entries), medications=tuple(entries))
 
 
-async def _read_by_id(resource_type: str, ids: Sequence[str], reader: _Reader, *, deadline: Deadline) -> Fetched:
+async def _read_by_id(resource_type: str, ids: Sequence[str], reader: _Reader) -> Fetched:
     query = Query(resource_type, params=(("_id", ",".join(ids)), ("_count", str(len(ids)))))
-    return await reader.gateway.fetch(query, base=reader.base, token=reader.token, deadline=deadline)
+    return await reader.fetch(query)
 
 
 # --- specimens of blood gases -----------------------------------------------------------------------------
@@ -454,7 +493,7 @@ def _specimen_of(raw: bytes) -> str:
     return (gas.specimen.reference or "") if gas.specimen else ""
 
 
-async def _with_specimens(answered: asyncio.Future[_Answer], reader: _Reader, *, deadline: Deadline) -> _Answer:
+async def _with_specimens(answered: asyncio.Future[_Answer], reader: _Reader) -> _Answer:
     """The answer with the Specimens that its blood gases only refer to (reading 3.5).
 
     What cannot be read stays a reference; the mapping says so beside the gas, and nothing else depends on it.
@@ -469,15 +508,11 @@ async def _with_specimens(answered: asyncio.Future[_Answer], reader: _Reader, *,
     if not missing:
         return answer
     chunks = [missing[start : start + _IDS_PER_READ] for start in range(0, len(missing), _IDS_PER_READ)]
-    fetched = await asyncio.gather(*(_read_by_id(_SPECIMEN, chunk, reader, deadline=deadline) for chunk in chunks))
+    fetched = await asyncio.gather(*(_read_by_id(_SPECIMEN, chunk, reader) for chunk in chunks))
     read = [
         entry for chunk in fetched for page in chunk.pages for entry in page.entries if entry.resource_type == _SPECIMEN
     ]
-    return replace(
-        answer,
-        specimens=(*answer.specimens, *read),
-        requests=answer.requests + sum(chunk.requests for chunk in fetched),
-    )
+    return replace(answer, specimens=(*answer.specimens, *read))
 
 
 # --- a Bundle from a file ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from app.protocols.words import Words
 from cds_hooks import markdown
 from cds_hooks.discovery import Service
 from fhir_mappings import codebook
-from fhir_mappings.codebook import Code
+from fhir_mappings.codebook import Code, Codebook
 from fhir_mappings.errors import BadCodebook
 from fhir_mappings.facts import Overlay
 
@@ -48,6 +48,15 @@ class Bedside:
     def plan_for(self, overlay: Overlay) -> Sequence[Need]:
         """The gather plan with a site's own codes in its queries."""
         return self.needs if not overlay.codes else _plan(overlay.codes)
+
+    def scope_first_for(self, overlay: Overlay) -> tuple[Need, Need]:
+        """The searches that come first where the site asks for scope first, with its own codes and products."""
+        drugs = [mark for mark, names in overlay.products.items() if not set(plan.STUDY_DRUGS).isdisjoint(names)]
+        return plan.scope_first(
+            _observations(overlay.codes),
+            codebook.load("ingredients"),
+            products=[(system, code) for system, _, code in (mark.rpartition("|") for mark in drugs)],
+        )
 
 
 def load() -> Bedside:
@@ -87,11 +96,15 @@ def _templates(library: Library) -> Templates:
 
 
 def _plan(extra: Mapping[str, tuple[str, str]]) -> Sequence[Need]:
+    return plan.plan(_observations(extra), codebook.load("ingredients"))
+
+
+def _observations(extra: Mapping[str, tuple[str, str]]) -> Codebook:
     site = []
     for mark, (concept, kind) in extra.items():
         system, _, code = mark.rpartition("|")
         site.append(Code(concept, system, code, kind=kind, source="site overlay"))
-    return plan.plan(codebook.load("observations").with_codes(site), codebook.load("ingredients"))
+    return codebook.load("observations").with_codes(site)
 
 
 def _version() -> str:

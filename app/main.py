@@ -37,7 +37,7 @@ def create_app(
     service = HookService(
         settings,
         bedside=bedside,
-        gateway=gateway or Gateway(),
+        gateway=gateway or Gateway(limits=settings.fhir),
         store=store or Store(settings.db),
         clock=clock or (lambda: datetime.now(UTC)),
     )
@@ -48,6 +48,8 @@ def create_app(
             await service.store.keep_knowledge(
                 bedside.library.knowledge.hash, msgspec.json.encode(dict(bedside.library.files))
             )
+            for base in settings.bases:
+                await service.gateway.meet(base, seconds=0)  # asked now, so that no hook has to wait for the answer
             yield
 
     app = FastAPI(

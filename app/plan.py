@@ -39,6 +39,10 @@ MICROBIOLOGY: Final = ("blood_culture", "fungal_test")
 SCREENING: Final = (
     *("pregnancy_test", "pregnancy_status", "breastfeeding", "hbsag", "tb_test", "weight", "dialysis_sign"),
 )
+SCOPE: Final = ("sarscov2_pcr", "sarscov2_antigen", "crp", "ferritin")
+"""What scope is decided by, beside Conditions (reading 5)."""
+
+STUDY_DRUGS: Final = ("anakinra", "ruxolitinib")
 LONG_ACTING: Final = (
     *("anakinra", "ruxolitinib", "rituximab"),
     *("adalimumab", "certolizumab pegol", "etanercept", "golimumab", "infliximab"),
@@ -118,6 +122,31 @@ def plan(observations: Codebook, ingredients: Codebook) -> tuple[Need, ...]:
     )
 
 
+def scope_first(
+    observations: Codebook, ingredients: Codebook, *, products: Iterable[tuple[str, str]] = ()
+) -> tuple[Need, Need]:
+    """The two searches that nobody but `app/scope.py` makes: the results that scope is decided by, and the study drugs.
+
+    `products` are a site's own product codes of the study drugs, as (system, code). Each code is asked for under every
+    address that the mapping knows for its system, because no list of all administrations stands behind this search.
+    Raises BadCodebook when nothing has a code.
+    """
+    drugs = [(address, c.code) for c in ingredients.of(STUDY_DRUGS) for address in addresses(c.system)]
+    drugs += [(address, code) for system, code in products for address in addresses(system)]
+    return (
+        _observations("scope", SCOPE, observations, lookback=timedelta(days=60), count=250),
+        Need(
+            *("study-drugs", "MedicationAdministration"),
+            params=(("code", ",".join(dict.fromkeys(_token_of(*drug) for drug in drugs))),),
+            lookback=timedelta(days=36),
+            date_param="effective-time",
+            sort="-effective-time",
+            count=100,
+            concepts=STUDY_DRUGS,
+        ),
+    )
+
+
 def template(need: Need) -> str:
     """The CDS Hooks prefetch template of a need."""
     if need.key == PATIENT:
@@ -173,5 +202,9 @@ def _codes(key: str, concepts: Iterable[str], book: Codebook) -> str:
 
 
 def _token(code: Code) -> str:
+    return _token_of(addresses(code.system)[0], code.code)
+
+
+def _token_of(address: str, code: str) -> str:
     """`address|code`; what has a meaning in a FHIR token value is escaped (a site's own codes may hold anything)."""
-    return f"{addresses(code.system)[0].translate(_RESERVED)}|{code.code.translate(_RESERVED)}"
+    return f"{address.translate(_RESERVED)}|{code.translate(_RESERVED)}"

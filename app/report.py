@@ -135,6 +135,11 @@ def lost(source: Source, *, words: Words) -> dict[str, str]:
     return {"source": source.resource_type, "why": words.source_briefly(source), "need": source.key}
 
 
+def asked_without(assessment: Assessment) -> list[dict[str, Any]]:
+    """Sources that were read without search parameters which the server does not take: broader than planned."""
+    return [{"source": s.resource_type, "need": s.key, "asked_without": list(s.unsent)} for s in assessment.broader]
+
+
 def printable(value: str) -> str:
     """A word of the record as it stands, without characters that no screen, terminal or card can show, and cut.
 

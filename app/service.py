@@ -16,13 +16,17 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from app import cards, drafts, report
+from app import cards, drafts, report, scope
 from app.cards import Draft
 from app.clinical.assessment import Assessment, assess
-from app.gateway.fhir import Deadline, Gateway
+from app.clinical.knowledge import Row
+from app.gateway.access import Access
+from app.gateway.budget import Budget, Deadline
+from app.gateway.fhir import Gateway
 from app.gather import Gathered, at_site, gather
 from app.knowledge import PATIENT_VIEW, Bedside
-from app.settings import Caller, Settings
+from app.plan import Need
+from app.settings import Caller, Settings, Tenant
 from app.store.decisions import Decision, Store
 from cds_hooks import request as calls
 from cds_hooks.discovery import Service as ServiceDescription
@@ -32,8 +36,12 @@ from cds_hooks.response import Card, Response, encode
 from fhir_mappings import mapping
 from fhir_mappings.context import Context
 from fhir_mappings.facts import Facts
+from fhir_mappings.mapping import Part
 
 EXTENSION = "org.rescue-cds.decision"
+
+CAPABILITY_SECONDS = 0.3
+"""How long a hook waits for the capability statement of a server that has not been read yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,19 @@ class _Course:
     gaps: list[dict[str, str]] = field(default_factory=list)
     facts: Facts | None = None
     assessment: Assessment | None = None
+    verdicts: dict[str, Any] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """The FHIR server of a request, if any (else why not), the tokens for it, and what may be spent on it."""
+
+    base: str | None
+    no_base: str
+    access: Access = field(repr=False)
+    budget: Budget
 
 
 class HookService:
@@ -73,6 +93,10 @@ class HookService:
         self.store = store
         self.clock = clock
         self._plans = {tenant.name: bedside.plan_for(tenant.overlay) for tenant in settings.tenants}
+        self._first = {tenant.name: bedside.scope_first_for(tenant.overlay) for tenant in settings.tenants}
+        self._backends = {
+            tenant.name: gateway.backend(tenant.backend) for tenant in settings.tenants if tenant.backend is not None
+        }
 
     @property
     def descriptions(self) -> tuple[ServiceDescription, ...]:
@@ -98,11 +122,14 @@ class HookService:
         return answer
 
     async def _evaluate(self, course: _Course) -> int:
-        gathered = await self._gather(course)
+        reach = self._reach(course)
+        context = Context(now=course.now, zone=course.caller.tenant.zone, overlay=course.caller.tenant.overlay)
+        looked = await self._scope_first(course, reach, context=context)
+        if looked is not None and looked.silent is not None:
+            return self._silent(course, looked, row=looked.silent)
+        gathered = await self._gather(course, reach, known=None if looked is None else looked.gathered)
         if not gathered.looked:
             return self._not_evaluated(course, gathered)
-        tenant = course.caller.tenant
-        context = Context(now=course.now, zone=tenant.zone, overlay=tenant.overlay)
         facts = mapping.to_facts(gathered.parts, patient_id=course.request.context.patient_id, context=context)
         course.facts = facts
         if facts.identity_mismatch:
@@ -113,36 +140,96 @@ class HookService:
         knowledge = self.bedside.library.knowledge
         found = assess(facts, knowledge=knowledge, now=course.now, suggest_on=self.settings.suggest_on)
         course.assessment = found
+        course.verdicts = _verdicts(found)
         course.gaps = report.gaps(found, words=self.bedside.plain)
         offered = self._drafts(course) if found.suggest else ()
         course.cards = cards.build(found, words=self.bedside.words, decision=course.id, drafts=offered)
         course.outcome = _outcome(found, course.cards)
         return 200
 
-    async def _gather(self, course: _Course) -> Gathered:
+    def _reach(self, course: _Course) -> _Reach:
+        """The server that may be asked for this request, and by whose authority (reading 7)."""
         request, tenant = course.request, course.caller.tenant
-        base, token, no_base = None, None, "no-fhir-server"
+        backend = self._backends.get(tenant.name)
+        base, no_base = None, "no-fhir-server"
         if request.fhir_server is not None:
-            base = tenant.base_of(request.fhir_server)
-            no_base = "unknown-fhir-server"
-        if base is not None and request.fhir_authorization is not None:
-            token = request.fhir_authorization.access_token.reveal()
-        plan, gone = at_site(self._plans[tenant.name], absent=tenant.overlay.absent_source)
+            base, no_base = tenant.base_of(request.fhir_server), "unknown-fhir-server"
+        elif backend is not None:
+            base = tenant.bases[0]
+        authorization = None if base is None else request.fhir_authorization
+        access = Access(
+            None if authorization is None else authorization.access_token.reveal(),
+            scope="" if authorization is None else authorization.scope or "",
+            backend=backend,
+            only_without_token=tenant.backend_use == "only-without-token",
+        )
+        budget = Budget(Deadline(self.settings.deadline_seconds), reads=self.settings.reads_per_hook)
+        return _Reach(base, no_base, access, budget)
+
+    async def _scope_first(self, course: _Course, reach: _Reach, *, context: Context) -> scope.Looked | None:
+        """The first reads, where the site asks for them and there is a server to read."""
+        tenant = course.caller.tenant
+        if reach.base is None:
+            return None
+        await self.gateway.meet(reach.base, seconds=min(CAPABILITY_SECONDS, reach.budget.remaining()))
+        if tenant.gather != "scope-first":
+            return None
+        looked = await scope.look(
+            plan=self._plan(tenant)[0],
+            first=self._first[tenant.name],
+            prefetch=course.request.prefetch,
+            base=reach.base,
+            access=reach.access,
+            gateway=self.gateway,
+            patient_id=course.request.context.patient_id,
+            budget=reach.budget,
+            context=context,
+            knowledge=self.bedside.library.knowledge,
+        )
+        self._note(course, reach, looked.gathered)
+        return looked
+
+    async def _gather(self, course: _Course, reach: _Reach, *, known: Gathered | None) -> Gathered:
+        plan, gone = self._plan(course.caller.tenant)
         gathered = await gather(
             plan=plan,
-            prefetch=request.prefetch,
-            base=base,
-            token=token,
+            prefetch=course.request.prefetch,
+            base=reach.base,
+            access=reach.access,
             gateway=self.gateway,
-            patient_id=request.context.patient_id,
+            patient_id=course.request.context.patient_id,
             now=course.now,
-            deadline=Deadline(self.settings.deadline_seconds),
-            no_base=no_base,
+            budget=reach.budget,
+            no_base=reach.no_base,
+            known=known,
         )
-        gathered = replace(gathered, parts=(*gathered.parts, *gone))
-        course.timing["requests"] = gathered.requests
-        course.timing["sources_ms"] = {key: round(ms, 1) for key, ms in gathered.ms.items()}
-        return gathered
+        self._note(course, reach, gathered)
+        return replace(gathered, parts=(*gathered.parts, *gone))
+
+    def _plan(self, tenant: Tenant) -> tuple[tuple[Need, ...], tuple[Part, ...]]:
+        return at_site(self._plans[tenant.name], absent=tenant.overlay.absent_source)
+
+    def _note(self, course: _Course, reach: _Reach, gathered: Gathered) -> None:
+        """How the reading went, for the record: by whose authority, how much, and what could not be asked."""
+        course.reading |= {
+            "gather": course.caller.tenant.gather,
+            "access": reach.access.mark,
+            "requests": gathered.requests,
+            "bytes": gathered.received,
+            "asked_without": {part.source.key: part.source.unsent for part in gathered.parts if part.source.unsent},
+        }
+        course.timing["sources_ms"] = course.timing.get("sources_ms", {}) | {
+            key: round(ms, 1) for key, ms in gathered.ms.items()
+        }
+
+    def _silent(self, course: _Course, looked: scope.Looked, *, row: Row) -> int:
+        """No card, by the first reads alone; the answer says what was not looked at."""
+        course.outcome = row.outcome
+        course.facts = looked.facts
+        course.verdicts = _protocols(looked.found)
+        plan, _ = self._plan(course.caller.tenant)
+        course.gaps = [report.lost(source, words=self.bedside.plain) for source in scope.not_asked(plan, looked=looked)]
+        return 200
 
     def _drafts(self, course: _Course) -> Sequence[Draft]:
         return drafts.fill(
@@ -191,7 +278,8 @@ class HookService:
             patient=course.request.context.patient_id,
             facts=None if course.facts is None else msgspec.json.encode(course.facts),
             versions={"service": self.bedside.version, "knowledge": knowledge.version},
-            verdicts={} if found is None else _verdicts(found),
+            verdicts=course.verdicts,
+            reading=course.reading,
             evidence=[] if found is None else _evidence(found),
             gaps=course.gaps,
             timing=course.timing,
@@ -212,7 +300,7 @@ def _instance(value: str) -> str:
     return hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()
 
 
-def _verdicts(found: Assessment) -> dict[str, Any]:
+def _protocols(found: Assessment) -> dict[str, Any]:
     verdicts: dict[str, Any] = {
         p.protocol.id: {
             "verdict": p.verdict.value,
@@ -221,8 +309,12 @@ def _verdicts(found: Assessment) -> dict[str, Any]:
         }
         for p in found.protocols
     }
+    return verdicts | {"row": found.row.id}
+
+
+def _verdicts(found: Assessment) -> dict[str, Any]:
     safety: Mapping[str, str] = {s.rule.id: s.finding.presence for s in found.safety}
-    return verdicts | {"safety": safety, "row": found.row.id, "suggested": found.suggest}
+    return _protocols(found) | {"safety": safety, "suggested": found.suggest}
 
 
 def _evidence(found: Assessment) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -17,15 +17,26 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from app.gateway import address
+from app.gateway import address, scopes
+from app.gateway.backend_services import Algorithm, Credentials, load_key
+from app.gateway.budget import READS
+from app.gateway.fhir import Limits
 from fhir_mappings.coding import Coding, key
 from fhir_mappings.facts import Overlay
 
 SuggestOn = Literal["pilot-simple", "pilot-full"]
 NotEvaluatedAs = Literal["412", "card"]
+BackendUse = Literal["when-insufficient", "only-without-token"]
+Gather = Literal["parallel", "scope-first"]
 
 LOCAL_ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 """Browser origins of the dev profile, as a regular expression: pages of this machine on any port (reading 7)."""
+
+CALL_SHARE: Final = Decimal("0.85")
+"""Of the deadline, for one FHIR request where the file says nothing; the rest is for what its answer asks for."""
+
+HOOKS_AT_ONCE: Final = 128
+"""Calls being answered at once; beyond it the answer is 503 at once, instead of every answer late."""
 
 ANONYMOUS: Final = "anonymous"
 DEFAULT_DB: Final = "sqlite+aiosqlite:///rescue-cds.db"
@@ -37,12 +48,20 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One hospital: its FHIR bases (normalised, no last slash), its time zone, what it says about its own data."""
+    """One hospital: its FHIR bases (normalised, no last slash), its time zone, what it says about its own data.
+
+    `backend` are credentials of the service's own for its one FHIR base. `backend_use` says when: where the token of
+    a hook does not suffice, or only where there is none. `gather`: everything side by side, or first what decides
+    whether the rest is needed (app/scope.py).
+    """
 
     name: str
     bases: tuple[str, ...]
     zone: ZoneInfo
     overlay: Overlay = field(default_factory=Overlay, repr=False)
+    backend: Credentials | None = field(default=None, repr=False)
+    backend_use: BackendUse = "when-insufficient"
+    gather: Gather = "parallel"
 
     def base_of(self, url: str) -> str | None:
         """The configured base that a sent `fhirServer` means, or None: then nothing may be connected to."""
@@ -88,6 +107,9 @@ class Settings:
     clients: tuple[Client, ...] = ()
     allow_unauthenticated: bool = False
     deadline_seconds: float = 1.4
+    hooks_at_once: int = HOOKS_AT_ONCE
+    reads_per_hook: int = READS
+    fhir: Limits = field(default_factory=Limits)
     body: BodyLimits = field(default_factory=BodyLimits)
     db: str = field(default=DEFAULT_DB, repr=False)
     suggest_on: SuggestOn = "pilot-simple"
@@ -146,6 +168,7 @@ class _Service(_Model):
     port: int = Field(default=8000, ge=1, le=65535)
     allow_unauthenticated: bool = False
     deadline_seconds: Decimal | int = Field(default=Decimal("1.4"), gt=0, le=30)
+    hooks_at_once: int = Field(default=HOOKS_AT_ONCE, ge=1, le=4096)
     suggest_on: SuggestOn = "pilot-simple"
     not_evaluated_as: NotEvaluatedAs = "412"
     cors_origins: list[_Name] = []
@@ -158,8 +181,26 @@ class _Body(_Model):
     max_seconds: int = Field(default=20, ge=1, le=300)
 
 
+class _Fhir(_Model):
+    call_seconds: Decimal | int | None = Field(default=None, gt=0, le=30)
+    connect_seconds: Decimal | int = Field(default=1, gt=0, le=30)
+    reads_per_hook: int = Field(default=READS, ge=1, le=64)
+    reads_per_server: int = Field(default=Limits().reads, ge=1, le=1024)
+
+
 class _Store(_Model):
     url: _Name = DEFAULT_DB
+
+
+class _Backend(_Model):
+    client_id: _Name
+    token_url: _Name
+    key_file: _Name
+    key_id: _Name
+    algorithm: Algorithm = "ES384"
+    scopes: list[_Name] = Field(default=list(scopes.SYSTEM_READ), min_length=1)
+    jwks_url: _Name | None = None
+    use: BackendUse = "when-insufficient"
 
 
 class _Tenant(_Model):
@@ -168,6 +209,8 @@ class _Tenant(_Model):
     fhir_bases: list[_Name] = []
     allow_http: bool = False
     overlay: _Name | None = None
+    backend: _Backend | None = None
+    gather: Gather = "parallel"
 
 
 class _Client(_Model):
@@ -179,6 +222,7 @@ class _Client(_Model):
 class _File(_Model):
     service: _Service = _Service()
     body: _Body = _Body()
+    fhir: _Fhir = _Fhir()
     store: _Store = _Store()
     tenants: list[_Tenant] = Field(min_length=1)
     clients: list[_Client] = []
@@ -240,6 +284,13 @@ def load(path: Path) -> Settings:
         clients=tuple(Client(c.id, tuple(c.tenants), tuple(c.allowed)) for c in read.clients),
         allow_unauthenticated=service.allow_unauthenticated,
         deadline_seconds=float(service.deadline_seconds),
+        hooks_at_once=service.hooks_at_once,
+        reads_per_hook=read.fhir.reads_per_hook,
+        fhir=Limits(
+            call_seconds=float(read.fhir.call_seconds or service.deadline_seconds * CALL_SHARE),
+            connect_seconds=float(read.fhir.connect_seconds),
+            reads=read.fhir.reads_per_server,
+        ),
         body=BodyLimits(
             read.body.max_mib * 1024 * 1024, read.body.max_depth, read.body.max_number, float(read.body.max_seconds)
         ),
@@ -292,7 +343,35 @@ def _tenant(read: _Tenant, number: int, *, path: Path) -> Tenant:
         for place, url in enumerate(read.fhir_bases)
     )
     overlay = Overlay() if read.overlay is None else load_overlay(path.parent / read.overlay)
-    return Tenant(read.name, bases, _zone(read.zone, where=f"{where}.zone"), overlay)
+    zone = _zone(read.zone, where=f"{where}.zone")
+    tenant = Tenant(read.name, bases, zone, overlay, gather=read.gather)
+    if read.backend is None:
+        return tenant
+    if len(bases) != 1:
+        raise SettingsError(
+            f"{where}.backend: its tokens are for one FHIR server: configure exactly one address in fhir_bases"
+        )
+    backend = _credentials(read.backend, where=f"{where}.backend", folder=path.parent, allow_http=read.allow_http)
+    return replace(tenant, backend=backend, backend_use=read.backend.use)
+
+
+def _credentials(read: _Backend, *, where: str, folder: Path, allow_http: bool) -> Credentials:
+    for number, scope in enumerate(read.scopes):
+        if not scopes.is_system(scope):
+            raise SettingsError(f"{where}.scopes[{number}]: write a system scope like system/Observation.rs")
+    try:
+        key = load_key(folder / read.key_file, algorithm=read.algorithm)
+    except ValueError as error:
+        raise SettingsError(f"{where}.key_file: {error}") from None
+    return Credentials(
+        client_id=read.client_id,
+        token_url=_endpoint(read.token_url, where=f"{where}.token_url", allow_http=allow_http),
+        algorithm=read.algorithm,
+        key_id=read.key_id,
+        key=key,
+        scopes=tuple(read.scopes),
+        jwks_url="" if read.jwks_url is None else _endpoint(read.jwks_url, where=f"{where}.jwks_url", allow_http=False),
+    )
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -340,6 +419,13 @@ def _base(url: str, *, where: str, allow_http: bool) -> str:
             f"{where}: http would send tokens and patient data unprotected: use https, or allow_http = true"
         )
     return str(base)
+
+
+def _endpoint(url: str, *, where: str, allow_http: bool) -> str:
+    """An address to post to, or to name: unlike one to append to, it keeps its last slash."""
+    if "?" in url:
+        raise SettingsError(f"{where}: the address must have no query")
+    return _base(url, where=where, allow_http=allow_http) + ("/" if url.endswith("/") else "")
 
 
 def _origin(origin: str, *, where: str) -> str:

@@ -222,7 +222,8 @@ class Source:
 
     `reaches` is the instant back to which the answer is complete: None for everything. A `partial` answer that came
     newest first is complete back to its oldest entry; one that did not has `reaches` = the moment of asking.
-    `outcome`: `ok`, `empty`, `partial`, `failed`; `why` is a code of the texts file.
+    `outcome`: `ok`, `empty`, `partial`, `failed`; `why` is a code of the texts file. `unsent` names the search
+    parameters that the server does not take, so that more was read than was asked for.
     """
 
     key: str
@@ -231,6 +232,7 @@ class Source:
     why: str = ""
     reaches: datetime | None = None
     params: tuple[tuple[str, str], ...] = ()
+    unsent: tuple[str, ...] = ()
 
     def covers(self, since: datetime | None) -> bool:
         """True when nothing that happened since then can be missing. `since` None asks for all time."""

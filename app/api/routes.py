@@ -29,17 +29,25 @@ def router(service: HookService) -> APIRouter:
     routes = APIRouter()
     document = msgspec.json.encode(discovery.document(service.descriptions))
     hooks = {PATIENT_VIEW: service.patient_view}
+    under_way = 0
 
     async def discover() -> Response:
         return Response(document, media_type=JSON)
 
     async def call(request: Request, id: str) -> Response:  # noqa: A002  (the standard's name)
         async def answered() -> Response:
+            nonlocal under_way
             hook = hooks.get(id)
             if hook is None:
                 raise NotFound("no service of that id: see /cds-services")
             received = await body.read(request, limits=service.settings.body)
-            answer = await hook(received, caller=service.settings.anonymous)
+            if under_way >= service.settings.hooks_at_once:  # counted from here: a slow sender takes nobody's place
+                return refusal(503, "throttled", "too many calls are being answered: nothing was evaluated, try again")
+            under_way += 1
+            try:
+                answer = await hook(received, caller=service.settings.anonymous)
+            finally:
+                under_way -= 1
             return Response(answer.body, status_code=answer.status, media_type=JSON)
 
         return await guarded(answered)

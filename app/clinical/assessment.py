@@ -47,6 +47,7 @@ class Assessment:
     notes: tuple[Note, ...]
     gaps: tuple[Gap, ...]
     lost: tuple[Source, ...]
+    broader: tuple[Source, ...]
     knowledge: Knowledge
 
     def protocol(self, id: str) -> ProtocolResult:  # noqa: A002  (the public word)
@@ -108,6 +109,7 @@ def assess(facts: Facts, *, knowledge: Knowledge, now: datetime, suggest_on: str
         notes=table.lines(situation),
         gaps=facts.gaps,
         lost=tuple(s for s in facts.sources if s.outcome in {"failed", "partial"}),
+        broader=tuple(s for s in facts.sources if s.unsent),
         knowledge=knowledge,
     )
 

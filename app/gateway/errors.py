@@ -10,6 +10,11 @@ GatewayError
 ├── NotFhirJson      "not-fhir-json": not JSON, not a FHIR resource, an unknown content encoding
 ├── FailedOutcome    "operation-outcome": answered 200, and the body says that the search failed
 ├── BadLink          "foreign-next": the link to the next page leaves the configured base
+├── CircuitOpen      "circuit-open": not asked, because this server has just not answered (app/gateway/breaker.py)
+├── Busy             "busy": not asked, because too many reads of this server were under way until the deadline
+├── NotOffered       "not-offered": not asked, because the server declares that it has nothing of this type
+├── NoToken          "no-token" (status): no access token for the service's own credentials
+├── TokenScope       "token-scope" (status): the access token would allow less than the service needs to read
 └── BadRequestPart   "unsafe-request": an id or token that cannot be put into a request unchanged
 
 No error holds an address, a token, a body or an id.
@@ -25,9 +30,11 @@ class GatewayError(Exception):
 
     why: ClassVar[str] = "failed"
 
-    def __init__(self, *, status: int | None = None) -> None:
+    def __init__(self, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(self.why if status is None else f"{self.why} ({status})")
         self.params: tuple[tuple[str, str], ...] = () if status is None else (("status", str(status)),)
+        self.status = status
+        self.retry_after = retry_after
 
 
 class Refused(GatewayError):
@@ -64,6 +71,26 @@ class FailedOutcome(GatewayError):
 
 class BadLink(GatewayError):
     why = "foreign-next"
+
+
+class CircuitOpen(GatewayError):
+    why = "circuit-open"
+
+
+class Busy(GatewayError):
+    why = "busy"
+
+
+class NotOffered(GatewayError):
+    why = "not-offered"
+
+
+class NoToken(GatewayError):
+    why = "no-token"
+
+
+class TokenScope(GatewayError):
+    why = "token-scope"
 
 
 class BadRequestPart(GatewayError):

@@ -5,35 +5,41 @@ only there. What does not: redirects, links to elsewhere, cookies, proxies of th
 entries than allowed, anything after the deadline. A search that ends early is `partial` with what came, never
 `ok`: the difference decides whether "not found" may mean "not there".
 
-The transport is driven without `httpx.AsyncClient`, which would write each address to the log, keep cookies between
-patients and read proxy settings of the environment (knowledge: security 0.6, T6, T7). aiohttp carries the
-connections because httpx's own pool collapses at 20 hooks a second (knowledge: security 0.2).
+Each configured server has its own pool, bulkhead and circuit breaker, so that a slow hospital starves nobody else, and
+its own capability statement, read once and kept, so that nothing is asked that it does not know.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-import ssl
 import time
-import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache, partial
 from typing import Final, Literal, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
-from app.gateway import address
+from app.gateway import address, door
+from app.gateway.access import Access
+from app.gateway.backend_services import BackendServices, Credentials
+from app.gateway.breaker import Breaker
+from app.gateway.budget import Budget
+from app.gateway.capability import Capability, Fitted, Parameters, fitted, optional
+from app.gateway.capability import read as read_capability
 from app.gateway.errors import (
     BadLink,
     BadRequestPart,
+    Busy,
+    CircuitOpen,
     FailedOutcome,
     GatewayError,
     NotFhirJson,
-    NotFound,
+    NotOffered,
     Refused,
     ServerError,
     TimedOut,
@@ -44,44 +50,41 @@ from fhir_mappings import sieve
 from fhir_mappings.errors import Unreadable
 
 Outcome = Literal["ok", "empty", "partial", "failed"]
-Parameters = tuple[tuple[str, str], ...]
+
+KEPT: Final = 12 * 3600.0
+"""Seconds for which a capability statement is kept before it is read again."""
+
+TRIED_AGAIN: Final = 60.0
+"""Seconds after which one that could not be read is tried again."""
+
+RETRY_PAUSE: Final = (0.02, 0.08)
+"""Seconds between a read and its one repetition, where the server names no time (knowledge: security 3.3)."""
 
 _ID: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9\-.]{1,64}")
 _TYPE: Final = re.compile(r"[A-Z][A-Za-z]{1,63}")
-_TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
-_CHUNK: Final = 64 * 1024
-_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-
-
-class Deadline:
-    """One monotonic end for everything a request reads; changes of the wall clock do not move it."""
-
-    __slots__ = ("_clock", "_end", "seconds")
-
-    def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.seconds = seconds
-        self._clock = clock
-        self._end = clock() + seconds
-
-    def remaining(self) -> float:
-        """Seconds left, never negative."""
-        return max(0.0, self._end - self._clock())
+_LEARNING_SECONDS: Final = 30.0
+_TOKEN_CONNECTIONS: Final = 4
+_RESERVE: Final = 0.02
+"""Seconds kept of the deadline, so that a call ends by its own time-out and the circuit breaker learns of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Caps for one source (pages, bytes after decompression, matching entries) and for the whole gateway.
+    """Caps for one source (pages, bytes after decompression, matching entries), for one call, and for one server.
 
-    `longest_get` is in characters: many servers refuse a request line above 8 KB (knowledge: hapi 1.7).
-    `connect_seconds` is short because a server on the hospital's network answers at once or not at all.
+    `call_seconds` is the longest that one request may take, whatever is left of the deadline. `connect_seconds` is
+    short because a server on the hospital's network answers at once or not at all. `longest_get` is in characters:
+    many servers refuse a request line above 8 KB (knowledge: hapi 1.7). `reads` is the bulkhead: requests under way
+    at one server, of all hooks together.
     """
 
     pages: int = 20
     bytes: int = 16 * 1024 * 1024
     entries: int = 10_000
     longest_get: int = 6000
-    connections: int = 128
+    call_seconds: float = 1.2
     connect_seconds: float = 1.0
+    reads: int = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,75 +98,188 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """How one read ended. `documents` are the bodies of its pages, `pages` the same sieved.
+    """How one read ended. `pages` are the bodies that came, sieved.
 
     `partial` and `failed` say `why` (the codes of `gateway.errors`, and `page-limit`, `page-loop`, `entry-limit`,
-    `fewer-than-total`, `results-dropped`).
+    `fewer-than-total`, `results-dropped`). `unsent` names the parameters that the server does not take: the answer is
+    broader than the query, or in another order.
     """
 
     outcome: Outcome
     why: str = ""
     params: Parameters = ()
-    documents: tuple[bytes, ...] = field(default=(), repr=False)
     pages: tuple[sieve.Page, ...] = field(default=(), repr=False)
     requests: int = 0
     bytes: int = 0
+    unsent: tuple[str, ...] = ()
+
+
+class _Server:
+    """What is kept of one configured server: nothing of a patient."""
+
+    __slots__ = ("base", "breaker", "capability", "known", "learn_at", "learning", "places", "refused", "transport")
+
+    def __init__(self, base: str, *, transport: httpx.AsyncBaseTransport, reads: int, breaker: Breaker) -> None:
+        self.base = base
+        self.transport = transport
+        self.breaker = breaker
+        self.capability = Capability()
+        self.known = False
+        self.learn_at = 0.0
+        self.learning: asyncio.Task[None] | None = None
+        self.refused: dict[str, frozenset[str]] = {}
+        self.places = asyncio.Semaphore(reads)
+
+
+class Gateway:
+    """Connections to FHIR servers, open between `async with`. Holds nothing of a request."""
+
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`transport` carries the requests to every server, in place of a pool for each."""
+        self._limits = limits or Limits()
+        self._transport = transport
+        self._clock = clock
+        self._servers: dict[str, _Server] = {}
+        self._backends: list[tuple[BackendServices, httpx.AsyncBaseTransport]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        learning = [server.learning for server in self._servers.values() if server.learning is not None]
+        for task in learning:
+            task.cancel()
+        await asyncio.gather(*learning, return_exceptions=True)
+        transports = {server.transport for server in self._servers.values()}
+        for backend, transport in self._backends:
+            await backend.aclose()
+            transports.add(transport)
+        if self._transport is not None:
+            transports.add(self._transport)
+        self._servers.clear()
+        for transport in transports:
+            await transport.aclose()
+
+    async def meet(self, base: str, *, seconds: float) -> Capability:
+        """What the server declares, as far as it is known after at most so many seconds; read once and kept.
+
+        Asked without a token: it belongs to no patient and outlives every hook. Never raises for what a server does:
+        then nothing is known of it, and searches are sent whole.
+        """
+        server = self._server(base)
+        if server.learning is None and self._clock() >= server.learn_at:
+            server.learning = asyncio.create_task(self._learn(server))
+        if server.learning is not None and not server.known:
+            await asyncio.wait({server.learning}, timeout=seconds)
+        return server.capability
+
+    async def fetch(self, query: Query, *, base: str, access: Access, budget: Budget) -> Fetched:
+        """All pages of a search, or one resource. Never raises for what a server or the network does.
+
+        `base` is a configured address as `str(address.parse(...))` writes it, never one that was sent.
+        """
+        return await _Reading(query, server=self._server(base), access=access, budget=budget, limits=self._limits).end()
+
+    def backend(self, credentials: Credentials) -> BackendServices:
+        """The tokens of a tenant's own credentials; their connections end with the gateway's."""
+        transport = self._transport or door.pooled(_TOKEN_CONNECTIONS)
+        backend = BackendServices(credentials, transport=transport, now=lambda: datetime.now(UTC), clock=self._clock)
+        self._backends.append((backend, transport))
+        return backend
+
+    def _server(self, base: str) -> _Server:
+        found = self._servers.get(base)
+        if found is None:
+            transport = self._transport or door.pooled(self._limits.reads)
+            breaker = Breaker(clock=self._clock)
+            found = _Server(base, transport=transport, reads=self._limits.reads, breaker=breaker)
+            self._servers[base] = found
+        return found
+
+    async def _learn(self, server: _Server) -> None:
+        tally = _Tally(most=self._limits.bytes)
+        try:
+            body = await door.send(
+                httpx.Request("GET", f"{server.base}/metadata", headers=_headers(None)),
+                transport=server.transport,
+                seconds=_LEARNING_SECONDS,
+                connect_seconds=self._limits.connect_seconds,
+                weigh=tally.weigh,
+            )
+            server.capability = read_capability(body)
+            server.refused.clear()
+            server.known = True
+            server.learn_at = self._clock() + KEPT
+        except (GatewayError, Unreadable):
+            server.learn_at = self._clock() + TRIED_AGAIN
+        finally:
+            server.learning = None
 
 
 @dataclass(slots=True)
 class _Tally:
     """What one read has brought so far; survives the error that ends it."""
 
-    documents: list[bytes] = field(default_factory=list)
+    most: int
     pages: list[sieve.Page] = field(default_factory=list)
     requests: int = 0
     bytes: int = 0
+    unsent: tuple[str, ...] = ()
+    waiting: bool = False
+
+    def weigh(self, size: int) -> None:
+        self.bytes += size
+        if self.bytes > self.most:
+            raise TooLarge
 
     def ended(self, outcome: Outcome, *, why: str = "", params: Parameters = ()) -> Fetched:
-        return Fetched(outcome, why, params, tuple(self.documents), tuple(self.pages), self.requests, self.bytes)
+        return Fetched(outcome, why, params, tuple(self.pages), self.requests, self.bytes, self.unsent)
 
 
-class Gateway:
-    """Connections to FHIR servers, open between `async with`. Holds nothing of a request."""
+class _Reading:
+    """One read on its way through the door."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, *, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
-        self._transport = transport or _pooled(self._limits.connections)
+    def __init__(self, query: Query, *, server: _Server, access: Access, budget: Budget, limits: Limits) -> None:
+        self.query = query
+        self.server = server
+        self.access = access
+        self.budget = budget
+        self.limits = limits
+        self.tally = _Tally(most=limits.bytes)
+        self.first_url = ""
+        self.call_seconds = 0.0
 
-    async def __aenter__(self) -> Self:
-        await self._transport.__aenter__()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._transport.aclose()
-
-    async def fetch(self, query: Query, *, base: str, token: str | None, deadline: Deadline) -> Fetched:
-        """All pages of a search, or one resource. Never raises for what a server or the network does.
-
-        `base` is a configured address as `str(address.parse(...))` writes it, never one that was sent.
-        """
-        tally = _Tally()
+    async def end(self) -> Fetched:
+        tally = self.tally
         try:
-            async with asyncio.timeout(deadline.remaining()):
-                why = await self._walk(query, base=base, token=token, deadline=deadline, tally=tally)
+            async with asyncio.timeout(self.budget.remaining()):
+                why = await self._walk()
         except GatewayError as error:
             return tally.ended("partial" if tally.pages else "failed", why=error.why, params=error.params)
         except TimeoutError:
-            return tally.ended("partial" if tally.pages else "failed", why=TimedOut.why)
+            why = Busy.why if tally.waiting else TimedOut.why
+            return tally.ended("partial" if tally.pages else "failed", why=why)
         if why:
             return tally.ended("partial", why=why)
         return tally.ended("ok" if _matches(tally.pages) else "empty")
 
-    async def _walk(self, query: Query, *, base: str, token: str | None, deadline: Deadline, tally: _Tally) -> str:
+    async def _walk(self) -> str:
         """Fill the tally page by page; why it is not everything, or ''."""
-        headers = _headers(token)
-        request = self._first(query, base=base, headers=headers)
-        seen = {str(request.url)}
+        query, base, tally = self.query, self.server.base, self.tally
+        if not _TYPE.fullmatch(query.resource_type) or (query.id and not _ID.fullmatch(query.id)):
+            raise BadRequestPart
+        if not self.server.capability.offers(query.resource_type):
+            raise NotOffered
+        body = await self._first_page()
+        seen: set[str] = set()
         while True:
-            tally.requests += 1
-            body = await self._body(request, deadline=deadline, tally=tally)
             page = _sieved(body)
-            tally.documents.append(body)
             tally.pages.append(page)
             if page.failed:
                 return FailedOutcome.why  # beside results: these count, what is not among them does not
@@ -171,84 +287,162 @@ class Gateway:
                 return "results-dropped"
             if page.next is None:
                 return "" if query.id or _reaches_total(tally.pages) else "fewer-than-total"
-            if len(tally.pages) >= self._limits.pages:
+            if len(tally.pages) >= self.limits.pages:
                 return "page-limit"
-            if _matches(tally.pages) >= self._limits.entries:
+            if _matches(tally.pages) >= self.limits.entries:
                 return "entry-limit"
             try:
                 url = address.page(page.next, base=base)
             except ValueError:
                 raise BadLink from None
-            if url in seen:
+            if url in seen or url == self.first_url:
                 return "page-loop"
             seen.add(url)
-            request = httpx.Request("GET", url, headers=headers)
+            body = await self._body(partial(httpx.Request, "GET", url))
 
-    def _first(self, query: Query, *, base: str, headers: dict[str, str]) -> httpx.Request:
-        if not _TYPE.fullmatch(query.resource_type) or (query.id and not _ID.fullmatch(query.id)):
-            raise BadRequestPart
-        url = f"{base}/{query.resource_type}"
-        if query.id:
-            return httpx.Request("GET", f"{url}/{query.id}", headers=headers)
-        encoded = urlencode(query.params, quote_via=quote, safe=":/,")
-        if len(url) + 1 + len(encoded) <= self._limits.longest_get:
-            return httpx.Request("GET", f"{url}?{encoded}", headers=headers)
+    async def _first_page(self) -> bytes:
+        """The first page; asked once more without what is optional where the server refuses the search as a whole."""
+        kind, server = self.query.resource_type, self.server
+        refused = server.refused.get(kind, frozenset())
+        search = self._fitted(refused)
+        try:
+            return await self._body(partial(self._first, search.params))
+        except Refused as error:
+            without = optional(search.params, resource_type=kind)
+            if error.status != 400 or self.query.id or not without:
+                raise
+        refused |= without
+        search = self._fitted(refused)
+        body = await self._body(partial(self._first, search.params))
+        server.refused[kind] = refused
+        return body
+
+    def _fitted(self, refused: frozenset[str]) -> Fitted:
+        search = fitted(
+            self.query.params,
+            resource_type=self.query.resource_type,
+            capability=self.server.capability,
+            refused=refused,
+        )
+        self.tally.unsent = search.unsent
+        return search
+
+    def _first(self, params: Parameters, *, headers: dict[str, str]) -> httpx.Request:
+        url = f"{self.server.base}/{self.query.resource_type}"
+        self.first_url = url
+        if self.query.id:
+            return httpx.Request("GET", f"{url}/{self.query.id}", headers=headers)
+        encoded = "&".join(
+            f"{_quoted(name)}={_quoted_codes(value) if name == 'code' else _quoted(value)}" for name, value in params
+        )
+        if len(url) + 1 + len(encoded) <= self.limits.longest_get:
+            request = httpx.Request("GET", f"{url}?{encoded}", headers=headers)
+            self.first_url = str(request.url)
+            return request
         form = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
         return httpx.Request("POST", f"{url}/_search", headers=form, content=encoded.encode("ascii"))
 
-    async def _body(self, request: httpx.Request, *, deadline: Deadline, tally: _Tally) -> bytes:
-        left = deadline.remaining()
-        if not left:
-            raise TimedOut
-        timeout = httpx.Timeout(left, connect=min(left, self._limits.connect_seconds))
-        request.extensions["timeout"] = timeout.as_dict()
+    async def _body(self, build: Callable[..., httpx.Request]) -> bytes:
+        """The answer to what `build(headers=...)` makes, with the token that goes with it.
+
+        After a 401 to a token of the service's own, once more with a newer one.
+        """
+        kind, deadline = self.query.resource_type, self.budget.deadline
+        token = await self.access.token(kind, deadline=deadline)
         try:
-            response = await self._transport.handle_async_request(request)
-            try:
-                _check_status(response.status_code)
-                return await self._bounded(response, tally=tally)
-            finally:
-                await response.aclose()
-        except (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout):
-            raise TimedOut from None
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            # aiohttp's errors that its httpx transport does not translate, and TLS errors, end here too.
-            if isinstance(error, TimeoutError):
-                raise TimedOut from None
-            raise Unreachable from None
+            return await self._asked(build(headers=_headers(token)))
+        except Refused as error:
+            if error.status != 401 or token is None:
+                raise
+            renewed = await self.access.renewed(rejected=token, deadline=deadline)
+            if renewed is None:
+                raise
+        return await self._asked(build(headers=_headers(renewed)))
 
-    async def _bounded(self, response: httpx.Response, *, tally: _Tally) -> bytes:
-        """The body, inflated in small steps, so that a bomb costs no more than the cap."""
-        parts: list[bytes] = []
-        async for part in _inflated(response):
-            tally.bytes += len(part)
-            if tally.bytes > self._limits.bytes:
-                raise TooLarge
-            parts.append(part)
-        return b"".join(parts)
+    async def _asked(self, request: httpx.Request) -> bytes:
+        """The answer, if the circuit breaker lets it be asked for; what it learns is how both attempts ended."""
+        breaker = self.server.breaker
+        if not await breaker.admit():
+            raise CircuitOpen
+        try:
+            body = await self._repeated(request)
+        except (Unreachable, TimedOut) as error:
+            # A call that had little time says more about the hook than about the server.
+            if isinstance(error, Unreachable) or self.call_seconds >= self.limits.call_seconds / 2:
+                breaker.failed(silent=True)
+            else:
+                breaker.abandoned()
+            raise
+        except (ServerError, Refused) as error:
+            if isinstance(error, ServerError) or error.status == 429:
+                breaker.failed(silent=False)
+            else:
+                breaker.answered()
+            raise
+        except CircuitOpen:
+            breaker.abandoned()
+            raise
+        except GatewayError:
+            breaker.answered()
+            raise
+        except BaseException:
+            breaker.abandoned()
+            raise
+        breaker.answered()
+        return body
+
+    async def _repeated(self, request: httpx.Request) -> bytes:
+        """The answer; asked a second time where the first may have failed in passing, and there is time for it.
+
+        A `_search` by POST is repeated like a GET: the standard defines it as the same read.
+        """
+        try:
+            return await self._once(request)
+        except GatewayError as error:
+            pause = _pause(error)
+            if not door.may_pass(error) or pause + door.SHORTEST + _RESERVE > self.budget.remaining():
+                raise
+        await asyncio.sleep(pause)
+        return await self._once(request)
+
+    async def _once(self, request: httpx.Request) -> bytes:
+        """One call, when there is a place for it."""
+        server, budget = self.server, self.budget
+        async with budget.places:
+            self.tally.waiting = True
+            async with server.places:
+                self.tally.waiting = False
+                if server.breaker.state == "open":
+                    raise CircuitOpen  # it opened while this read waited
+                self.tally.requests += 1
+                budget.requests += 1
+                self.call_seconds = min(self.limits.call_seconds, budget.remaining() - _RESERVE)
+                return await door.send(
+                    request,
+                    transport=server.transport,
+                    seconds=self.call_seconds,
+                    connect_seconds=self.limits.connect_seconds,
+                    weigh=self._weigh,
+                )
+
+    def _weigh(self, size: int) -> None:
+        self.tally.weigh(size)
+        self.budget.weigh(size)
 
 
-async def _inflated(response: httpx.Response) -> AsyncIterator[bytes]:
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    stream = response.stream
-    if not isinstance(stream, httpx.AsyncByteStream):
-        raise NotFhirJson
-    if encoding in {"identity", ""}:
-        async for chunk in stream:
-            yield chunk
-        return
-    if encoding not in {"gzip", "x-gzip", "deflate"}:
-        raise NotFhirJson
-    inflate = zlib.decompressobj(_GZIP_OR_ZLIB)
-    try:
-        async for chunk in stream:
-            yield inflate.decompress(chunk, _CHUNK)
-            while inflate.unconsumed_tail:
-                yield inflate.decompress(inflate.unconsumed_tail, _CHUNK)
-    except zlib.error:
-        raise NotFhirJson from None
-    if not inflate.eof:
-        raise NotFhirJson
+def _pause(error: GatewayError) -> float:
+    """Seconds before the repetition: what the server names, else a moment with jitter."""
+    return random.uniform(*RETRY_PAUSE) if error.retry_after is None else error.retry_after  # noqa: S311
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe=":/,")
+
+
+@lru_cache(maxsize=128)
+def _quoted_codes(codes: str) -> str:
+    """Kept, because the same thousands of characters are asked of every patient; nothing of a patient is in them."""
+    return _quoted(codes)
 
 
 def _headers(token: str | None) -> dict[str, str]:
@@ -260,20 +454,10 @@ def _headers(token: str | None) -> dict[str, str]:
         "User-Agent": "rescue-cds",
     }
     if token is not None:
-        if not _TOKEN.fullmatch(token):
+        if not door.is_token(token):
             raise BadRequestPart
         headers["Authorization"] = f"Bearer {token}"
     return headers
-
-
-def _check_status(status: int) -> None:
-    if status == 200:
-        return
-    if status in {404, 410}:
-        raise NotFound(status=status)
-    if status >= 500:
-        raise ServerError(status=status)
-    raise Refused(status=status)
 
 
 def _sieved(body: bytes) -> sieve.Page:
@@ -295,16 +479,3 @@ def _matches(pages: list[sieve.Page]) -> int:
 def _reaches_total(pages: list[sieve.Page]) -> bool:
     total = pages[0].total
     return total is None or _matches(pages) >= total
-
-
-def _pooled(connections: int) -> httpx.AsyncBaseTransport:
-    context = ssl.create_default_context()
-
-    def session() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=context),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
-
-    return AiohttpTransport(verify=context, trust_env=False, client=session)

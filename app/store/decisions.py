@@ -24,8 +24,9 @@ from app.store.models import decision_answers, decision_facts, decisions, knowle
 class Decision:
     """One answered request. `facts` and `answer` are bytes ready to keep; None when they have been removed.
 
-    `request_digest` is of the request without its tokens. `versions`, `verdicts`, `evidence`, `gaps` and `timing` are
-    plain JSON values (Decimals become strings). No token, JWT or raw body has a place here.
+    `request_digest` is of the request without its tokens. `versions`, `verdicts`, `evidence`, `gaps`, `reading` (by
+    whose authority the FHIR server was read, how much, and what it could not be asked) and `timing` are plain JSON
+    values (Decimals become strings). No token, JWT or raw body has a place here.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Decision:
     verdicts: Any = field(default_factory=dict, repr=False)
     evidence: Any = field(default_factory=list, repr=False)
     gaps: Sequence[Any] = field(default=(), repr=False)
+    reading: Mapping[str, Any] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
 
 

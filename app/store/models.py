@@ -71,6 +71,7 @@ decisions = Table(
     Column("evidence", Json, nullable=False),
     Column("gaps", Json, nullable=False),
     Column("timing", Json, nullable=False),
+    Column("reading", Json, nullable=False, server_default="{}"),
     Index("decisions_created_at", "created_at"),
 )
 

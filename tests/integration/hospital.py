@@ -37,7 +37,10 @@ DECISION = "org.rescue-cds.decision"
 
 
 class Wire(httpx.AsyncBaseTransport):
-    """Carries the gateway's requests to the sandbox and writes down where they went; `answers` come in its place."""
+    """Carries the gateway's requests to the sandbox and writes down where they went; `answers` come in its place.
+
+    `sent` leaves out the capability statement, which belongs to no hook.
+    """
 
     def __init__(self, app: Any, *, answers: Callable[[httpx.Request], httpx.Response | None] | None = None) -> None:
         self.inner = httpx.ASGITransport(app=app)
@@ -45,7 +48,8 @@ class Wire(httpx.AsyncBaseTransport):
         self.sent: list[tuple[str, str, str | None]] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.sent.append((request.url.host, request.url.path, request.headers.get("authorization")))
+        if request.url.path != "/fhir/metadata":
+            self.sent.append((request.url.host, request.url.path, request.headers.get("authorization")))
         special = self.answers(request)
         if special is not None:
             return special

@@ -282,7 +282,10 @@ async def test_the_record_holds_what_was_decided_and_no_secret(hospital: Hospita
     assert json.loads(row["versions"]).keys() == {"service", "knowledge"}
     assert json.loads(row["verdicts"])["suggested"] is True
     assert {entry["concept"] for entry in json.loads(row["evidence"])} >= {"crp", "ferritin", "anc", "pao2", "fio2"}
-    assert json.loads(row["timing"])["requests"] >= len(hospital.templates)
+    reading = json.loads(row["reading"])
+    assert (reading["gather"], reading["access"], reading["asked_without"]) == ("parallel", "hook", {})
+    assert reading["requests"] >= len(hospital.templates)
+    assert reading["bytes"] > 10_000
     assert [kept["body"] for kept in hospital.rows("decision_answers")] == [answer.content]
     (facts,) = hospital.rows("decision_facts")
     assert facts["patient"] == PATIENT
@@ -348,3 +351,26 @@ async def test_the_same_call_twice_is_two_decisions(hospital: Hospital) -> None:
     assert decision(first)["id"] != decision(second)["id"]
     assert len({row["request_digest"] for row in hospital.rows()}) == 1
     assert len(hospital.rows()) == 2
+
+
+async def test_too_many_calls_at_once_are_refused_at_once(tmp_path: Path) -> None:
+    waiting, release = asyncio.Event(), asyncio.Event()
+
+    async def held(app: Any) -> Any:
+        async def through(scope: Any, receive: Any, send: Any) -> None:
+            waiting.set()
+            await release.wait()
+            await app(scope, receive, send)
+
+        return through
+
+    async with opened(tmp_path, hooks_at_once=1) as hospital:
+        hospital.wire.inner = httpx.ASGITransport(app=await held(hospital.wire.inner.app))
+        first = asyncio.create_task(hospital.call(hook(PATIENT)))
+        await waiting.wait()
+        refused = await hospital.call(hook(PATIENT))
+        release.set()
+        assert (await first).status_code == 200
+        assert (await hospital.call(hook(PATIENT))).status_code == 200
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json()["issue"][0]["code"] == "throttled"

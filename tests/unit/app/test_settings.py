@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import tomllib
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import ECKey, RSAKey
 
 from app import settings
+from app.gateway.scopes import SYSTEM_READ
 from app.settings import SettingsError, dev, load, load_overlay
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "config.example.toml"
 TENANT = '[[tenants]]\nname = "a"\nzone = "Europe/Paris"\nfhir_bases = ["https://fhir.example.org/r4"]\n'
 OPEN = "[service]\nallow_unauthenticated = true\n"
+
+
+BACKEND = (
+    '[tenants.backend]\nclient_id = "client-1"\ntoken_url = "https://auth.example.org/o/token/"\n'
+    'key_file = "keys/backend.pem"\nkey_id = "kid-1"\n'
+)
+KEY = ECKey.generate_key("P-384")
 
 
 def written(folder: Path, text: str, name: str = "config.toml") -> Path:
@@ -164,3 +174,138 @@ def test_a_sent_server_is_looked_up_never_used() -> None:
     assert made.base_of("HTTP://127.0.0.1:8080/fhir/") == "http://127.0.0.1:8080/fhir"
     assert made.anonymous.tenant.base_of("http://127.0.0.1:8080/fhir") == "http://127.0.0.1:8080/fhir"
     assert made.base_of("http://127.0.0.1:8081/fhir") is None
+
+
+# --- credentials of the service's own ---------------------------------------------------------------------
+
+
+def with_key(folder: Path, content: bytes = KEY.as_pem(private=True), *, mode: int = 0o600) -> Path:
+    path = folder / "keys" / "backend.pem"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    path.chmod(mode)
+    return folder
+
+
+def test_without_credentials_there_are_none(tmp_path: Path) -> None:
+    tenant = load(written(tmp_path, OPEN + TENANT)).anonymous.tenant
+    assert tenant.backend is None
+    assert dev().anonymous.tenant.backend is None
+
+
+def test_credentials_are_read_with_their_key(tmp_path: Path) -> None:
+    tenant = load(written(with_key(tmp_path), OPEN + TENANT + BACKEND)).anonymous.tenant
+    backend = tenant.backend
+    assert backend is not None
+    assert (backend.client_id, backend.key_id, backend.algorithm) == ("client-1", "kid-1", "ES384")
+    assert backend.token_url == "https://auth.example.org/o/token/", "a last slash is part of an audience"
+    assert backend.key == KEY
+    assert (backend.scopes, backend.jwks_url) == (SYSTEM_READ, "")
+    assert tenant.backend_use == "when-insufficient"
+    assert "client-1" not in repr(tenant)
+    assert "joserfc" not in repr(backend)
+
+
+def test_every_key_of_credentials_reaches_its_place(tmp_path: Path) -> None:
+    text = BACKEND.replace("/o/token/", ":443/token") + (
+        'algorithm = "RS384"\nscopes = ["system/*.read"]\njwks_url = "https://cds.example.org/jwks.json"\n'
+        'use = "only-without-token"\n'
+    )
+    folder = with_key(tmp_path, RSAKey.generate_key(2048).as_pem(private=True))
+    tenant = load(written(folder, OPEN + TENANT + text)).anonymous.tenant
+    assert tenant.backend is not None
+    assert tenant.backend.token_url == "https://auth.example.org/token"
+    assert (tenant.backend.algorithm, tenant.backend.scopes) == ("RS384", ("system/*.read",))
+    assert tenant.backend.jwks_url == "https://cds.example.org/jwks.json"
+    assert tenant.backend_use == "only-without-token"
+
+
+def test_the_credentials_in_the_example_comment_load_and_show_every_key(tmp_path: Path) -> None:
+    lines = EXAMPLE.read_text(encoding="utf-8").split("# [tenants.backend]")[1].split("\n\n")[0].splitlines()
+    block = "\n".join(["[tenants.backend]", *(line.removeprefix("#") for line in lines)])
+    block = block.replace('"backend.pem"', '"keys/backend.pem"')
+    tenant = load(written(with_key(tmp_path), OPEN + TENANT + block)).anonymous.tenant
+    minimal = load(written(tmp_path, OPEN + TENANT + BACKEND, "minimal.toml")).anonymous.tenant
+    assert tenant.backend is not None
+    assert minimal.backend is not None
+    assert (tenant.backend.algorithm, tenant.backend.scopes) == (minimal.backend.algorithm, minimal.backend.scopes)
+    assert tenant.backend_use == minimal.backend_use
+    assert set(tomllib.loads(block)["tenants"]["backend"]) == set(settings._Backend.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('key_id = "kid-1"\n', "", r"backend\.key_id: is missing"),
+        ('key_id = "kid-1"\n', 'key_id = "kid-1"\nsecret = "x"\n', r"backend\.secret: no such key"),
+        ("https://auth", "http://auth", r"backend\.token_url: http would send tokens"),
+        ("https://auth", "auth", r"backend\.token_url: the address has to start with"),
+        ("token/", "token/?a=b", r"backend\.token_url: the address must have no query"),
+        ("token/", "token/#a", r"backend\.token_url: not a plain address"),
+        ("keys/backend.pem", "none.pem", r"backend\.key_file: cannot be read: No such file"),
+        ("keys/backend.pem", "keys", r"backend\.key_file: is not a file"),
+        ('key_id = "kid-1"', 'key_id = "kid-1"\nalgorithm = "RS384"', r"backend\.key_file: holds no RSA private key"),
+        ('key_id = "kid-1"', 'key_id = "kid-1"\nalgorithm = "none"', r"backend\.algorithm"),
+        ('key_id = "kid-1"', 'key_id = "kid-1"\nscopes = []', r"backend\.scopes"),
+        (
+            'key_id = "kid-1"',
+            'key_id = "kid-1"\nscopes = ["system/*.rs", "openid"]',
+            r"backend\.scopes\[1\]: write a system scope",
+        ),
+        ('key_id = "kid-1"', 'key_id = "kid-1"\nuse = "always"', r"backend\.use"),
+        ('key_id = "kid-1"', 'key_id = "kid-1"\njwks_url = "http://a.example.org/"', r"backend\.jwks_url: http would"),
+        ("https://fhir.example.org/r4", 'https://a.example.org/r4", "https://b.example.org/r4', "exactly one address"),
+        ('fhir_bases = ["https://fhir.example.org/r4"]\n', "", "exactly one address"),
+    ],
+)
+def test_wrong_credentials_are_refused_by_key(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = OPEN + TENANT + BACKEND
+    assert text.count(old) == 1
+    with pytest.raises(SettingsError, match=said) as caught:
+        load(written(with_key(tmp_path), text.replace(old, new)))
+    assert "config.toml: tenants[0].backend" in str(caught.value)
+
+
+def test_a_key_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"tenants\[0\]\.backend\.key_file: others may read the key: chmod 600"):
+        load(written(with_key(tmp_path, mode=0o644), OPEN + TENANT + BACKEND))
+
+
+def test_http_to_an_authorisation_server_needs_the_same_leave_as_to_fhir(tmp_path: Path) -> None:
+    text = OPEN + TENANT + "allow_http = true\n" + BACKEND.replace("https:", "http:")
+    backend = load(written(with_key(tmp_path), text)).anonymous.tenant.backend
+    assert backend is not None
+    assert backend.token_url == "http://auth.example.org/o/token/"
+    local = OPEN + TENANT + BACKEND.replace("https://auth.example.org", "http://localhost:9000")
+    assert load(written(tmp_path, local)).anonymous.tenant.backend is not None
+
+
+# --- how FHIR servers are read ----------------------------------------------------------------------------
+
+
+def test_how_servers_are_read_can_be_set(tmp_path: Path) -> None:
+    text = OPEN + "deadline_seconds = 2.0\n" + TENANT + 'gather = "scope-first"\n'
+    assert load(written(tmp_path, text)).fhir.call_seconds == pytest.approx(1.7)
+    fhir = "[fhir]\ncall_seconds = 0.9\nconnect_seconds = 0.3\nreads_per_hook = 4\nreads_per_server = 12\n"
+    made = load(written(tmp_path, text.replace("[[tenants]]", fhir + "[[tenants]]")))
+    assert (made.fhir.call_seconds, made.fhir.connect_seconds, made.fhir.reads) == (0.9, 0.3, 12)
+    assert (made.reads_per_hook, made.tenants[0].gather) == (4, "scope-first")
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("call_seconds = 0", "fhir.call_seconds"),
+        ("reads_per_hook = 0", "fhir.reads_per_hook"),
+        ("reads_per_server = 5000", "fhir.reads_per_server"),
+        ("pages = 3", "fhir.pages"),
+    ],
+)
+def test_a_wrong_way_of_reading_stops_the_start(tmp_path: Path, line: str, key: str) -> None:
+    with pytest.raises(SettingsError, match=key):
+        load(written(tmp_path, f"{OPEN}[fhir]\n{line}\n{TENANT}"))
+
+
+def test_a_wrong_gather_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"tenants\[0\]\.gather"):
+        load(written(tmp_path, OPEN + TENANT + 'gather = "some"\n'))

@@ -19,8 +19,10 @@ import httpx
 import pytest
 import respx
 
+from app.gateway.access import Access
+from app.gateway.budget import Budget, Deadline
 from app.gateway.errors import GatewayError
-from app.gateway.fhir import Deadline, Fetched, Gateway, Limits, Query
+from app.gateway.fhir import Fetched, Gateway, Limits, Query
 
 BASE = "https://fhir.example.org/r4"
 TOKEN = "secret-token-canary"
@@ -56,7 +58,7 @@ async def fetch(
     limits: Limits | None = None,
 ) -> Fetched:
     async with Gateway(httpx.MockTransport(router.async_handler), limits=limits) as gateway:
-        return await gateway.fetch(query, base=BASE, token=token, deadline=Deadline(seconds))
+        return await gateway.fetch(query, base=BASE, access=Access(token), budget=Budget(Deadline(seconds)))
 
 
 async def test_a_search_asks_for_fresh_fhir_json_with_the_token(router: respx.MockRouter) -> None:
@@ -70,8 +72,8 @@ async def test_a_search_asks_for_fresh_fhir_json_with_the_token(router: respx.Mo
     assert dict(request.url.params) == dict(QUERY.params)
     assert "%7C" in str(request.url)
     assert (fetched.outcome, fetched.why, fetched.requests, ids(fetched)) == ("ok", "", 1, ["a"])
-    assert json.loads(fetched.documents[0]) == bundle("a")
-    assert fetched.bytes == len(fetched.documents[0])
+    assert ids(fetched) == ["a"]
+    assert fetched.bytes == len(json.dumps(bundle("a"), separators=(",", ":")))
 
 
 async def test_without_a_token_there_is_no_authorization(router: respx.MockRouter) -> None:
@@ -182,7 +184,7 @@ async def test_endless_pages_end_at_a_cap(router: respx.MockRouter, limits: Limi
     router.get(url__startswith=BASE).mock(side_effect=more)
     fetched = await fetch(router, limits=limits)
     assert (fetched.outcome, fetched.why, fetched.requests) == ("partial", why, requests)
-    assert fetched.documents
+    assert fetched.pages
 
 
 async def test_fewer_than_total_without_a_link_is_partial(router: respx.MockRouter) -> None:
@@ -217,7 +219,7 @@ async def test_statuses(router: respx.MockRouter, status: int, why: str) -> None
     router.get(f"{BASE}/Observation").respond(status, json=outcome("error", diagnostics="HAPI-0001: secret"))
     fetched = await fetch(router)
     assert (fetched.outcome, fetched.why, fetched.params) == ("failed", why, (("status", str(status)),))
-    assert fetched.documents == ()
+    assert fetched.pages == ()
 
 
 async def test_an_expired_page_keeps_what_came(router: respx.MockRouter) -> None:
@@ -290,7 +292,7 @@ def chunked(body: bytes, size: int = 16384) -> Callable[[], AsyncIterator[bytes]
 
 async def through(transport: httpx.AsyncBaseTransport, *, seconds: float = 5, limits: Limits | None = None) -> Fetched:
     async with Gateway(transport, limits=limits) as gateway:
-        return await gateway.fetch(QUERY, base=BASE, token=None, deadline=Deadline(seconds))
+        return await gateway.fetch(QUERY, base=BASE, access=Access(None), budget=Budget(Deadline(seconds)))
 
 
 @pytest.mark.parametrize(
@@ -432,7 +434,7 @@ async def test_nothing_of_a_request_reaches_logs_or_reprs(
 
 def test_errors_hold_a_code_and_a_status_only() -> None:
     kinds = GatewayError.__subclasses__()
-    assert len({kind.why for kind in kinds}) == len(kinds) == 10
+    assert len({kind.why for kind in kinds}) == len(kinds) == 15
     assert str(kinds[0](status=403)) == "refused (403)"
     assert str(kinds[0]()) == "refused"
 
@@ -474,7 +476,7 @@ def http(status: str, body: bytes, *headers: str) -> bytes:
 
 async def real(base: str, *, seconds: float = 5) -> Fetched:
     async with Gateway() as gateway:
-        return await gateway.fetch(QUERY, base=base, token=TOKEN, deadline=Deadline(seconds))
+        return await gateway.fetch(QUERY, base=base, access=Access(TOKEN), budget=Budget(Deadline(seconds)))
 
 
 async def test_over_a_socket_with_a_hostile_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -487,7 +489,7 @@ async def test_over_a_socket_with_a_hostile_environment(monkeypatch: pytest.Monk
     async with served(answer) as (base, heads):
         async with Gateway() as gateway:
             for _ in range(2):
-                fetched = await gateway.fetch(QUERY, base=base, token=TOKEN, deadline=Deadline(5))
+                fetched = await gateway.fetch(QUERY, base=base, access=Access(TOKEN), budget=Budget(Deadline(5)))
                 assert (fetched.outcome, ids(fetched)) == ("ok", ["a"])
         assert len(heads) == 2
         head = heads[1].decode().lower()
