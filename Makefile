@@ -11,6 +11,10 @@ PYTHON ?=
 VENV ?= .venv
 # Options of `rescue-cds demo`, for example DEMO_ARGS="--port 9000".
 DEMO_ARGS ?=
+# FHIR=hapi: the demo on a HAPI server instead of the embedded sandbox. Needs Java 17 and Maven.
+FHIR ?=
+# Options of the HAPI server, for example HAPI_ARGS="--hapi-port 8090 --load".
+HAPI_ARGS ?=
 # Options of pytest. Giving any means part of the suite, so the coverage gate is then left out.
 PYTEST_ARGS ?=
 # Branch coverage, in percent, below which `make test` fails for the packages that decide or translate.
@@ -28,14 +32,24 @@ DEV := $(VENV)/.installed-dev
 # An environment whose interpreter has gone (an upgrade, another machine) is made anew, and filled anew.
 $(shell [ -x $(PY) ] || rm -f $(LOCKED) $(PROJECT) $(DEV))
 
-.PHONY: help demo install dev test coverage lint types borders check openapi bench lock install-check clean distclean
+.PHONY: help demo hapi install dev test test-hapi test-oauth coverage lint types borders check openapi \
+    bench bench-gateway bench-scope lock install-check clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo 'Start with "make demo". Needs Python 3.11 or newer (PYTHON=python3.12 names one).'
 
 demo: $(PROJECT) ## install, then start the service and a FHIR sandbox with synthetic patients
+ifeq ($(strip $(FHIR)),hapi)
+	@$(PY) -m tests.hapi.hapi demo $(DEMO_ARGS)
+else ifeq ($(strip $(FHIR)),)
 	@$(VENV)/bin/rescue-cds demo $(DEMO_ARGS)
+else
+	@echo 'make demo: FHIR is hapi or empty; for a server that runs already: DEMO_ARGS="--fhir-url URL"' >&2; exit 1
+endif
+
+hapi: $(PROJECT) ## build HAPI, a FHIR server for tests, start it and print its base; Ctrl-C ends it
+	@$(PY) -m tests.hapi.hapi run $(HAPI_ARGS)
 
 install: $(PROJECT) ## install the service into .venv
 
@@ -49,6 +63,15 @@ ifeq ($(strip $(PYTEST_ARGS)),)
 else
 	@$(PY) -m pytest $(PYTEST_ARGS)
 endif
+
+test-hapi: $(DEV) ## run the tests that need a real FHIR server: builds HAPI (Java 17, Maven), starts it, ends it
+	@echo '== tests against HAPI'
+	@$(PY) -m tests.hapi.hapi build
+	@RESCUE_CDS_REQUIRE="hapi$${RESCUE_CDS_REQUIRE:+,$$RESCUE_CDS_REQUIRE}" $(PY) -m pytest $(or $(strip $(PYTEST_ARGS)),tests/hapi)
+
+test-oauth: $(DEV) ## Backend Services against a real authorisation server (needs Node and npm)
+	@echo '== a real authorisation server'
+	@RESCUE_CDS_REQUIRE=oauth $(PY) -m pytest tests/oauth $(PYTEST_ARGS)
 
 coverage: $(DEV) ## report the coverage of the last whole test run and hold the gate
 	@echo '== branch coverage, reported'
@@ -66,7 +89,7 @@ lint: $(DEV) ## ruff (rules and format), and what no file of the tree may hold
 types: $(DEV) ## mypy --strict
 	@echo '== types'
 	@$(PY) -m mypy
-	@$(PY) -m mypy --strict tools/*.py
+	@$(PY) -m mypy --strict tools/*.py tests/hapi/hapi.py
 
 borders: $(DEV) ## who may import whom
 	@echo '== import borders'
@@ -81,6 +104,12 @@ openapi: $(PROJECT) ## write openapi.yaml from the service's routes
 
 bench: $(DEV) ## CPU per request, throughput and latency beside the floor
 	@$(PY) tests/bench/run.py $(BENCH_ARGS)
+
+bench-gateway: $(DEV) ## the gateway beside a bare HTTP client, hooks arriving on a schedule
+	@$(PY) tests/bench/open_loop.py $(BENCH_ARGS)
+
+bench-scope: $(DEV) ## requests and bytes of a hook: everything at once beside scope first
+	@$(PY) tests/bench/scope.py $(BENCH_ARGS)
 
 lock: $(PY) ## write both lock files from pyproject.toml (needs uv; LOCK_ARGS=--upgrade takes newer versions)
 	@command -v $(UV) >/dev/null 2>&1 || { echo 'make lock needs uv: "$(PY) -m pip install uv", then "make lock UV=$(VENV)/bin/uv"' >&2; exit 1; }

@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from app.sandbox.site import create_site
 from app.settings import SettingsError, dev
 
 HOST = "127.0.0.1"
+FOREIGN_DEADLINE_SECONDS = 10.0
+"""A FHIR server of the user's own often shares this machine with the browser and the service, and has just started.
+The default deadline is made for a hospital's server; with it such a demo would show little but "no answer in time"."""
 
 
 def run(*, port: int, fhir_url: str | None) -> int:
@@ -45,6 +49,9 @@ async def _serve(*, port: int, fhir_url: str | None, folder: Path) -> None:
         fhir = create_fhir(patients.bundle, base_url=base, clock=_clock, faults=patients.faults())
     site = create_site(fhir_app=fhir, fhir_url=base, cds_url=cds, stories=patients.STORIES)
     settings = dev(port=port + 1, fhir_urls=[base], db=f"sqlite+aiosqlite:///{folder}/decisions.db")
+    if fhir_url is not None:
+        patient = replace(settings.fhir, call_seconds=FOREIGN_DEADLINE_SECONDS)
+        settings = replace(settings, deadline_seconds=FOREIGN_DEADLINE_SECONDS, fhir=patient)
     servers = [_server(site, port), _server(create_app(settings), port + 1)]
     sys.stderr.write(_greeting(page=page, cds=cds, base=base, embedded=fhir_url is None))
     await asyncio.gather(*(_until_stopped(server, servers) for server in servers))
