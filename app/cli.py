@@ -1,8 +1,9 @@
-"""One command, `rescue-cds`: serve, evaluate, demo, openapi."""
+"""One command, `rescue-cds`: serve, evaluate, doctor, demo, openapi."""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ import uvicorn
 
 from app import evaluate, knowledge
 from app.api import document
+from app.doctor import command as doctor
 from app.gather import BundleError
 from app.main import create_app
 from app.observe import logs
@@ -33,11 +35,11 @@ class UsageError(ValueError):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 1 could not start, 2 the input or the command line is not usable."""
+    """Exit status: 0 done, 1 could not start, 2 the input or the command line is not usable; `doctor` has its own."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except (UsageError, BundleError) as error:
+    except (UsageError, BundleError, doctor.Unusable) as error:
         print(f"rescue-cds: {error}", file=sys.stderr)
         return 2
     except (SettingsError, KnowledgeError, StoreError) as error:
@@ -73,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     assess.add_argument("--config", type=Path, metavar="FILE", help="time zone, overlay and switches of a site")
     assess.add_argument("--json", action="store_true", help="the public JSON (docs/evaluate.md)")
     assess.set_defaults(run=_evaluate)
+
+    doctor.register(commands)
 
     show = commands.add_parser("demo", help="the service, a FHIR sandbox with synthetic ICU patients, and a page")
     show.add_argument(
@@ -123,6 +127,8 @@ def _serve(options: argparse.Namespace) -> int:
     else:
         print("allow_unauthenticated = true: anybody who reaches this address is answered", file=sys.stderr)
     print(f"CDS Hooks: http://{settings.host}:{settings.port}/cds-services", file=sys.stderr)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: looking through it again and again costs pauses of a tenth of a second
     uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None, server_header=False)
     return 0
 

@@ -315,3 +315,7 @@ def test_openapi_is_printed_and_leaves_no_file(
     out = capsys.readouterr().out
     assert out == (Path(__file__).resolve().parents[3] / "openapi.yaml").read_text(encoding="utf-8")
     assert msgspec.json.encode(out)
+
+
+def test_doctor_has_exit_statuses_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "which FHIR server?" in refused(capsys, run("doctor"))
