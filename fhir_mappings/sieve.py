@@ -34,6 +34,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     full_url: str = ""
     mode: str = ""
 
+    def __repr__(self) -> str:
+        """Without what it holds: it is a patient's."""
+        return f"Entry({self.resource_type}, {len(self.raw)} bytes)"
+
 
 @dataclass(frozen=True, slots=True)
 class Page:

@@ -69,6 +69,8 @@ def find(url: str, bases: tuple[str, ...]) -> str | None:
 def page(link: str, *, base: str) -> str:
     """The address of a next page, rebuilt from the configured base. Raises ValueError when it leads elsewhere."""
     ours = parse(base)
+    if not _VISIBLE.fullmatch(link):
+        raise ValueError("not a plain address")  # urljoin would drop some of what is not visible
     if _is_relative(link):
         link = urljoin(f"{base}/", link)
     sent, query = _split(link)
@@ -95,7 +97,7 @@ def _split(url: str) -> tuple[Base, str | None]:
     if not _HOST.fullmatch(host) or parts.netloc.endswith(":"):
         raise ValueError("the address has no plain host name")
     port = parts.port if parts.port is not None else _PORTS[scheme]
-    if not _PATH.fullmatch(parts.path) or {".", ".."} & set(parts.path.split("/")):
+    if not _PATH.fullmatch(parts.path) or any(part.partition(";")[0] in {".", ".."} for part in parts.path.split("/")):
         raise ValueError("the path of the address must be plain: no empty or dot segments, no percent signs")
     query = parts.query if "?" in url else None
     return Base(scheme, host, port, parts.path.rstrip("/")), query

@@ -51,6 +51,7 @@ class Breaker:
         self._silent = 0
         self._closed_until: float | None = None
         self._probe: asyncio.Event | None = None
+        self._under_way = 0
 
     @property
     def state(self) -> State:
@@ -67,15 +68,17 @@ class Breaker:
         while self._closed_until is not None:
             if self._probe is not None:
                 await self._probe.wait()
-            elif self._clock() < self._closed_until:
-                return False
+            elif self._clock() < self._closed_until or self._under_way:
+                return False  # how a call of before ends must not be taken for how the probe ends
             else:
                 self._probe = asyncio.Event()
-                return True
+                break
+        self._under_way += 1
         return True
 
     def answered(self) -> None:
         """The server answered, with whatever sense."""
+        self._under_way -= 1
         self._silent = 0
         if self._closed_until is not None:
             self._forget()
@@ -86,6 +89,7 @@ class Breaker:
 
     def failed(self, *, silent: bool) -> None:
         """The server said that it cannot answer (5xx, 429), or was `silent`: no connection, no answer in time."""
+        self._under_way -= 1
         self._silent = self._silent + 1 if silent else 0
         if self._probe is not None:
             self._open()
@@ -98,6 +102,7 @@ class Breaker:
 
     def abandoned(self) -> None:
         """The caller went away, or had too little time left to tell anything: the next call is the probe."""
+        self._under_way -= 1
         self._let_wait_end()
 
     def _open(self) -> None:

@@ -17,6 +17,8 @@ from fhir_mappings.errors import Unreadable
 
 Parameters = tuple[tuple[str, str], ...]
 
+_WHOSE: Final = frozenset({"patient", "subject"})
+
 _NEEDED: Final = frozenset({"patient", "subject", "_id", "_count"})
 """Not left out after a 400: whose data are asked for, and how many at once."""
 
@@ -50,7 +52,7 @@ class Capability:
 class Fitted:
     """A search as it is sent, and the names of what was left out of it."""
 
-    params: Parameters
+    params: Parameters = field(repr=False)
     unsent: tuple[str, ...] = ()
 
 
@@ -65,7 +67,7 @@ def fitted(params: Parameters, *, resource_type: str, capability: Capability, re
     for name, value in params:
         if name == "patient" and not capability.takes(resource_type, name):
             kept.append(("subject", f"Patient/{value}"))
-        elif name in refused or not capability.takes(resource_type, name):
+        elif name not in _WHOSE and (name in refused or not capability.takes(resource_type, name)):
             unsent.append(name)
         else:
             kept.append((name, value))
@@ -116,13 +118,14 @@ def read(raw: bytes) -> Capability:
     if statement.resource_type != "CapabilityStatement":
         raise Unreadable("not the JSON of a CapabilityStatement")
     software = statement.software or _Software()
+    parameters: dict[str, frozenset[str]] = {}
+    for rest in statement.rest:
+        for resource in rest.resource if rest.mode in {"", "server"} else ():
+            if resource.type:
+                names = frozenset(param.name for param in resource.search_param)
+                parameters[resource.type] = parameters.get(resource.type, frozenset()) | names
     return Capability(
-        parameters={
-            resource.type: frozenset(param.name for param in resource.search_param)
-            for rest in statement.rest
-            if rest.mode in {"", "server"}
-            for resource in rest.resource
-        },
+        parameters=parameters,
         software=f"{software.name} {software.version}".strip(),
         fhir_version=statement.fhir_version,
     )

@@ -83,8 +83,8 @@ async def send(
                 await response.aclose()
     except (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout, TimeoutError):
         raise TimedOut from None
-    except (httpx.HTTPError, aiohttp.ClientError, OSError):
-        # aiohttp's errors that its httpx transport does not translate, and TLS errors, end here too.
+    except (httpx.HTTPError, aiohttp.ClientError, OSError, UnicodeError):
+        # aiohttp's errors that its httpx transport does not translate, TLS errors, and a status line that is no UTF-8.
         raise Unreachable from None
 
 
@@ -102,11 +102,11 @@ def _check(response: httpx.Response) -> None:
 
 def _retry_after(text: str) -> float | None:
     """Seconds from now, from either form of the header; None where there is none that can be read."""
-    if re.fullmatch(r"\d{1,6}", text.strip()):
+    if re.fullmatch(r"[0-9]+", text.strip()):
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         return None
@@ -140,6 +140,8 @@ async def _inflated(response: httpx.Response) -> AsyncIterator[bytes]:
             yield inflate.decompress(chunk, _CHUNK)
             while inflate.unconsumed_tail:
                 yield inflate.decompress(inflate.unconsumed_tail, _CHUNK)
+            if inflate.unused_data:
+                raise NotFhirJson  # more behind the end: zlib would keep it, uncounted
     except zlib.error:
         raise NotFhirJson from None
     if not inflate.eof:

@@ -12,6 +12,7 @@ its own capability statement, read once and kept, so that nothing is asked that 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 import re
 import time
@@ -57,6 +58,9 @@ KEPT: Final = 12 * 3600.0
 TRIED_AGAIN: Final = 60.0
 """Seconds after which one that could not be read is tried again."""
 
+REFUSED_FOR: Final = 900.0
+"""Seconds for which parameters that a server refused (400) are not sent: the refusal may have had another cause."""
+
 RETRY_PAUSE: Final = (0.02, 0.08)
 """Seconds between a read and its one repetition, where the server names no time (knowledge: security 3.3)."""
 
@@ -92,8 +96,8 @@ class Query:
     """A search, or with `id` a read."""
 
     resource_type: str
-    params: Parameters = ()
-    id: str = ""
+    params: Parameters = field(default=(), repr=False)
+    id: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,10 @@ class Fetched:
 class _Server:
     """What is kept of one configured server: nothing of a patient."""
 
-    __slots__ = ("base", "breaker", "capability", "known", "learn_at", "learning", "places", "refused", "transport")
+    __slots__ = (
+        *("base", "breaker", "capability", "known", "learn_at", "learning", "places", "transport", "tried"),
+        "_refused",
+    )
 
     def __init__(self, base: str, *, transport: httpx.AsyncBaseTransport, reads: int, breaker: Breaker) -> None:
         self.base = base
@@ -127,8 +134,18 @@ class _Server:
         self.known = False
         self.learn_at = 0.0
         self.learning: asyncio.Task[None] | None = None
-        self.refused: dict[str, frozenset[str]] = {}
+        self.tried = False
+        self._refused: dict[str, tuple[float, frozenset[str]]] = {}
         self.places = asyncio.Semaphore(reads)
+
+    def refused(self, resource_type: str, *, now: float) -> frozenset[str]:
+        """The parameters that this server has lately refused for the type."""
+        until, names = self._refused.get(resource_type, (now, frozenset()))
+        return names if now < until else frozenset()
+
+    def refuses(self, resource_type: str, names: frozenset[str], *, now: float) -> None:
+        """Keep what was found out; another search may have found out something else meanwhile."""
+        self._refused[resource_type] = (now + REFUSED_FOR, names | self.refused(resource_type, now=now))
 
 
 class Gateway:
@@ -170,12 +187,13 @@ class Gateway:
         """What the server declares, as far as it is known after at most so many seconds; read once and kept.
 
         Asked without a token: it belongs to no patient and outlives every hook. Never raises for what a server does:
-        then nothing is known of it, and searches are sent whole.
+        then nothing is known of it, and searches are sent whole. Only the first reading of it is waited for.
         """
         server = self._server(base)
         if server.learning is None and self._clock() >= server.learn_at:
-            server.learning = asyncio.create_task(self._learn(server))
-        if server.learning is not None and not server.known:
+            # An empty context: what is learned belongs to no hook.
+            server.learning = asyncio.create_task(self._learn(server), context=contextvars.Context())
+        if server.learning is not None and not server.tried:
             await asyncio.wait({server.learning}, timeout=seconds)
         return server.capability
 
@@ -184,7 +202,10 @@ class Gateway:
 
         `base` is a configured address as `str(address.parse(...))` writes it, never one that was sent.
         """
-        return await _Reading(query, server=self._server(base), access=access, budget=budget, limits=self._limits).end()
+        server = self._server(base)
+        return await _Reading(
+            query, server=server, access=access, budget=budget, limits=self._limits, clock=self._clock
+        ).end()
 
     def backend(self, credentials: Credentials) -> BackendServices:
         """The tokens of a tenant's own credentials; their connections end with the gateway's."""
@@ -213,12 +234,12 @@ class Gateway:
                 weigh=tally.weigh,
             )
             server.capability = read_capability(body)
-            server.refused.clear()
             server.known = True
             server.learn_at = self._clock() + KEPT
         except (GatewayError, Unreadable):
             server.learn_at = self._clock() + TRIED_AGAIN
         finally:
+            server.tried = True
             server.learning = None
 
 
@@ -245,8 +266,18 @@ class _Tally:
 class _Reading:
     """One read on its way through the door."""
 
-    def __init__(self, query: Query, *, server: _Server, access: Access, budget: Budget, limits: Limits) -> None:
+    def __init__(
+        self,
+        query: Query,
+        *,
+        server: _Server,
+        access: Access,
+        budget: Budget,
+        limits: Limits,
+        clock: Callable[[], float],
+    ) -> None:
         self.query = query
+        self.clock = clock
         self.server = server
         self.access = access
         self.budget = budget
@@ -303,7 +334,7 @@ class _Reading:
     async def _first_page(self) -> bytes:
         """The first page; asked once more without what is optional where the server refuses the search as a whole."""
         kind, server = self.query.resource_type, self.server
-        refused = server.refused.get(kind, frozenset())
+        refused = server.refused(kind, now=self.clock())
         search = self._fitted(refused)
         try:
             return await self._body(partial(self._first, search.params))
@@ -314,7 +345,7 @@ class _Reading:
         refused |= without
         search = self._fitted(refused)
         body = await self._body(partial(self._first, search.params))
-        server.refused[kind] = refused
+        server.refuses(kind, refused, now=self.clock())
         return body
 
     def _fitted(self, refused: frozenset[str]) -> Fitted:
@@ -414,9 +445,11 @@ class _Reading:
                 self.tally.waiting = False
                 if server.breaker.state == "open":
                     raise CircuitOpen  # it opened while this read waited
+                self.call_seconds = min(self.limits.call_seconds, budget.remaining() - _RESERVE)
+                if self.call_seconds < door.SHORTEST:
+                    raise TimedOut
                 self.tally.requests += 1
                 budget.requests += 1
-                self.call_seconds = min(self.limits.call_seconds, budget.remaining() - _RESERVE)
                 return await door.send(
                     request,
                     transport=server.transport,
