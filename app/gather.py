@@ -84,9 +84,13 @@ class Gathered:
         answer = self._answers.get(key)
         return answer is not None and answer.source.outcome in {"ok", "empty"}
 
-    def resources(self, key: str) -> tuple[bytes, ...]:
-        """What the reading of this need brought."""
-        return self._answers[key].resources
+    def came(self, key: str) -> bool:
+        """True when somebody looked, even if in part."""
+        return self._answers[key].usable
+
+    def refers(self, key: str) -> bool:
+        """Whether anything of this need names its medication by a reference, which a search by code does not see."""
+        return any(map(_referred, self._answers[key].resources))
 
     def without(self, key: str) -> Gathered:
         """The same, as if this need had never been asked."""
@@ -107,6 +111,12 @@ class _Answer:
     specimens: tuple[sieve.Entry, ...] = field(default=(), repr=False)
     usable: bool = True
     ms: float | None = None
+
+
+def given(need: Need, prefetch: Mapping[str, bytes] | None, *, now: datetime) -> bool:
+    """Whether the client sent a complete answer to this need."""
+    answer = _from_client(need, (prefetch or {}).get(need.key), now=now, no_base="no-fhir-server")
+    return answer.source.outcome in {"ok", "empty"}
 
 
 def at_site(plan: Sequence[Need], *, absent: frozenset[str]) -> tuple[tuple[Need, ...], tuple[Part, ...]]:
@@ -131,10 +141,12 @@ async def gather(
     budget: Budget,
     no_base: str = "no-fhir-server",
     known: Gathered | None = None,
+    trusting: bool = False,
 ) -> Gathered:
     """Answer every need of the plan. Never raises for what a client or a server sent.
 
-    What `known` has asked, with whatever success, is not asked again.
+    What `known` has asked, with whatever success, is not asked again. `trusting`: what was asked for by code is not
+    looked for behind references.
 
     `prefetch` holds raw JSON values. `base` is a configured FHIR base or None; then `no_base` is the reason that a
     source which the client did not send gives. `patient_id` is bare. Reads run side by side; whatever is not there
@@ -162,7 +174,7 @@ async def gather(
                 tasks[need.key] = group.create_task(_better(need, given, reader))
         users = [need for need in plan if need.resource_type in _MEDICATION_USERS]
         for need in users:
-            if "code" in dict(need.params):
+            if "code" in dict(need.params) and not trusting:
                 others = {other: tasks[other.key] for other in users if other is not need}
                 tasks[need.key] = group.create_task(_uncoded(need, tasks[need.key], others, reader, now=now))
         if reader is not None and _RESPIRATORY in tasks:
@@ -210,9 +222,8 @@ class _Reader:
         if need.key == asking.PATIENT:
             query = Query(need.resource_type, id=self.patient_id)
         else:
-            query = Query(
-                need.resource_type, params=tuple(asking.search(need, patient_id=self.patient_id, now=self.now))
-            )
+            params = asking.search(need, patient_id=self.patient_id, now=self.now)
+            query = Query(need.resource_type, params=tuple(params), pages=need.pages)
         started = time.perf_counter()
         fetched = await self.fetch(query)
         answer = _from_server(need, fetched, now=self.now)
@@ -249,7 +260,7 @@ def _from_client(need: Need, value: bytes | None, *, now: datetime, no_base: str
     if page.resource_type == "OperationOutcome" or (page.failed and not page.entries):
         return _failed(need, why="prefetch-outcome")
     answer = _of_pages(need, (page,), now=now, reaches=None)
-    since = None if need.lookback is None else now - need.lookback
+    since = _since(need, now=now)
     if answer.source.outcome == "partial" and since is not None and answer.source.covers(since):
         # Cut off, but newest first and past the look-back: nothing that matters is missing.
         return replace(answer, source=replace(answer.source, outcome="ok", why=""))
@@ -258,16 +269,20 @@ def _from_client(need: Need, value: bytes | None, *, now: datetime, no_base: str
 
 def _from_server(need: Need, fetched: Fetched, *, now: datetime) -> _Answer:
     if fetched.outcome == "failed":
-        source = Source(need.key, need.resource_type, "failed", fetched.why, None, fetched.params)
+        source = Source(need.key, need.resource_type, "failed", fetched.why, None, fetched.params, fetched.unsent)
         return _Answer(source, usable=False)
-    reaches = None if need.lookback is None else now - need.lookback
-    answer = _of_pages(need, fetched.pages, now=now, reaches=reaches)
+    if "_sort" in fetched.unsent:  # an order that was not asked for shows nothing, even where it looks as if it did
+        need = replace(need, sort="")
+    answer = _of_pages(need, fetched.pages, now=now, reaches=_since(need, now=now))
     if fetched.outcome == "partial" and answer.source.outcome != "failed":
         source = replace(answer.source, outcome="partial", why=fetched.why, params=fetched.params)
-        # An order that was not asked for shows nothing, even where it looks as if it did.
-        ordered = need if "_sort" not in fetched.unsent else replace(need, sort="")
-        answer = replace(answer, source=replace(source, reaches=_reaches(ordered, answer.resources, now=now)))
+        answer = replace(answer, source=replace(source, reaches=_reaches(need, answer.resources, now=now)))
     return replace(answer, source=replace(answer.source, unsent=fetched.unsent)) if fetched.unsent else answer
+
+
+def _since(need: Need, *, now: datetime) -> datetime | None:
+    """How far back the need looks; None for everything."""
+    return None if need.lookback is None else now - need.lookback
 
 
 def _of_pages(need: Need, pages: Sequence[sieve.Page], *, now: datetime, reaches: datetime | None) -> _Answer:
@@ -410,20 +425,26 @@ async def _uncoded(
 ) -> _Answer:
     """The drugs that were asked for by code; among all, where this server refers to Medication resources.
 
-    FHIR's `code` parameter looks at inline concepts only: a complete answer to it says nothing about the others. How
-    this server writes is seen by what else it has of this type, and where it has nothing by orders and statements.
+    FHIR's `code` parameter looks at inline concepts only: a complete answer to it says nothing about the others. Only
+    what else there is of this type shows how the server writes it; where nothing is there, nothing shows it.
     """
     answer = await coded
     if answer.source.outcome == "failed" or "code" in answer.source.unsent:
         return answer
-    seen = {other: (await task).resources for other, task in others.items()}
-    alike = [raw for other, raws in seen.items() if other.resource_type == need.resource_type for raw in raws]
-    if not any(map(_referred, alike or [raw for raws in seen.values() for raw in raws])):
+    seen = {other: await task for other, task in others.items()}
+    same = [found for other, found in seen.items() if other.resource_type == need.resource_type]
+    if any(found.source.outcome == "empty" and found.source.covers(_since(need, now=now)) for found in same):
+        return answer  # there is nothing at all
+    alike = [raw for found in same for raw in found.resources]
+    refers = any(map(_referred, alike or [raw for found in seen.values() for raw in found.resources]))
+    if not refers and (alike or reader is None):
         return answer
     if reader is not None:
         whole = await reader.read(asking.without_codes(need))
         if whole.source.outcome != "failed":
             return whole
+        if not refers:
+            return answer
     return replace(answer, source=replace(answer.source, outcome="partial", why="by-reference", reaches=now))
 
 

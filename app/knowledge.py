@@ -49,14 +49,10 @@ class Bedside:
         """The gather plan with a site's own codes in its queries."""
         return self.needs if not overlay.codes else _plan(overlay.codes)
 
-    def scope_first_for(self, overlay: Overlay) -> tuple[Need, Need]:
+    def scope_first_for(self, overlay: Overlay) -> tuple[Need, Need, Need]:
         """The searches that come first where the site asks for scope first, with its own codes and products."""
-        drugs = [mark for mark, names in overlay.products.items() if not set(plan.STUDY_DRUGS).isdisjoint(names)]
-        return plan.scope_first(
-            _observations(overlay.codes),
-            codebook.load("ingredients"),
-            products=[(system, code) for system, _, code in (mark.rpartition("|") for mark in drugs)],
-        )
+        products = [mark for mark, names in overlay.products.items() if not set(plan.STUDY_DRUGS).isdisjoint(names)]
+        return plan.scope_first(_observations(overlay.codes), codebook.load("ingredients"), products=products)
 
 
 def load() -> Bedside:

@@ -39,8 +39,8 @@ MICROBIOLOGY: Final = ("blood_culture", "fungal_test")
 SCREENING: Final = (
     *("pregnancy_test", "pregnancy_status", "breastfeeding", "hbsag", "tb_test", "weight", "dialysis_sign"),
 )
-SCOPE: Final = ("sarscov2_pcr", "sarscov2_antigen", "crp", "ferritin")
-"""What scope is decided by, beside Conditions (reading 5)."""
+INFLAMMATION: Final = ("crp", "ferritin")
+"""What scope is decided by, beside virology and Conditions (reading 5)."""
 
 STUDY_DRUGS: Final = ("anakinra", "ruxolitinib")
 LONG_ACTING: Final = (
@@ -62,8 +62,9 @@ class Need:
     """One question to the record. `key` names the prefetch entry and the `facts.Source`.
 
     `params` are the parameters beside patient, date, order and page size. `date_param` is what `lookback` applies to;
-    `sort` is '' where order tells nothing (only a whole list of problems or allergies means anything). `stage` 2
-    waits for what stage 1 found. `concepts` are the names whose codes are asked for.
+    `sort` is '' where order tells nothing (only a whole list of problems or allergies means anything). `stage` 1
+    is what a site that asks for scope first has read before the rest (app/scope.py). `concepts` are the names whose
+    codes are asked for. `pages`: no more than so many are read.
     """
 
     key: str
@@ -73,8 +74,9 @@ class Need:
     date_param: str = ""
     sort: str = ""
     count: int = 0
-    stage: int = 1
+    stage: int = 2
     concepts: tuple[str, ...] = ()
+    pages: int | None = None
 
 
 def plan(observations: Codebook, ingredients: Codebook) -> tuple[Need, ...]:
@@ -83,14 +85,14 @@ def plan(observations: Codebook, ingredients: Codebook) -> tuple[Need, ...]:
     Raises BadCodebook when nothing of a need has a code: it would be asked for in vain and never be missed.
     """
     return (
-        Need(PATIENT, "Patient"),
+        Need(PATIENT, "Patient", stage=1),
         _observations("labs", LABS, observations, lookback=timedelta(hours=72), count=250),
-        _observations("virology", VIROLOGY, observations, lookback=None, count=100),
+        _observations("virology", VIROLOGY, observations, lookback=None, count=100, stage=1),
         _observations("respiratory", RESPIRATORY, observations, lookback=timedelta(hours=72), count=500),
         _observations("ecmo", ECMO, observations, lookback=timedelta(days=60), count=100),
         _observations("microbiology", MICROBIOLOGY, observations, lookback=timedelta(days=7), count=100),
         _observations("screening", SCREENING, observations, lookback=timedelta(days=365), count=100),
-        Need("orders", "MedicationRequest", params=(("status", "active,on-hold"),), count=250),
+        Need("orders", "MedicationRequest", params=(("status", "active,on-hold"),), count=250, stage=1),
         Need(
             *("orders-recent", "MedicationRequest"),
             lookback=timedelta(days=180),
@@ -107,15 +109,15 @@ def plan(observations: Codebook, ingredients: Codebook) -> tuple[Need, ...]:
         ),
         Need(
             *("long-acting", "MedicationAdministration"),
-            params=(("code", _codes("long-acting", LONG_ACTING, ingredients)),),
+            params=(("code", _drug_codes("long-acting", LONG_ACTING, ingredients)),),
             lookback=timedelta(days=180),
             date_param="effective-time",
             sort="-effective-time",
             count=100,
             concepts=LONG_ACTING,
         ),
-        Need("statements", "MedicationStatement", count=250),
-        Need("conditions", "Condition", count=250),
+        Need("statements", "MedicationStatement", count=250, stage=1),
+        Need("conditions", "Condition", count=250, stage=1),
         Need("allergies", "AllergyIntolerance", count=100),
         Need("immunizations", "Immunization", date_param="date", sort="-date", count=100),
         Need("procedures", "Procedure", date_param="date", sort="-date", count=250),
@@ -123,28 +125,39 @@ def plan(observations: Codebook, ingredients: Codebook) -> tuple[Need, ...]:
 
 
 def scope_first(
-    observations: Codebook, ingredients: Codebook, *, products: Iterable[tuple[str, str]] = ()
-) -> tuple[Need, Need]:
-    """The two searches that nobody but `app/scope.py` makes: the results that scope is decided by, and the study drugs.
+    observations: Codebook, ingredients: Codebook, *, products: Iterable[str] = ()
+) -> tuple[Need, Need, Need]:
+    """The three searches that only `app/scope.py` makes, beside needs of the whole plan: CRP and ferritin alone, the
+    study drugs alone, and a page of the newest administrations, which shows whether this server names medications
+    where a search by code sees them.
 
-    `products` are a site's own product codes of the study drugs, as (system, code). Each code is asked for under every
-    address that the mapping knows for its system, because no list of all administrations stands behind this search.
-    Raises BadCodebook when nothing has a code.
+    The drugs are asked for by code without system, so that every way of writing a system's address is found; what else
+    has such a code only makes the answer broader. `products` are a site's own codes of them. Raises BadCodebook when
+    nothing has a code.
     """
-    drugs = [(address, c.code) for c in ingredients.of(STUDY_DRUGS) for address in addresses(c.system)]
-    drugs += [(address, code) for system, code in products for address in addresses(system)]
-    return (
-        _observations("scope", SCOPE, observations, lookback=timedelta(days=60), count=250),
-        Need(
-            *("study-drugs", "MedicationAdministration"),
-            params=(("code", ",".join(dict.fromkeys(_token_of(*drug) for drug in drugs))),),
-            lookback=timedelta(days=36),
-            date_param="effective-time",
-            sort="-effective-time",
-            count=100,
-            concepts=STUDY_DRUGS,
-        ),
+    codes = [code.code for code in ingredients.of(STUDY_DRUGS)]
+    codes += [mark.rpartition("|")[2] for mark in (*_products(STUDY_DRUGS, ingredients), *products)]
+    given = Need(
+        *("study-drugs", "MedicationAdministration"),
+        params=(("code", ",".join(dict.fromkeys(code.translate(_RESERVED) for code in codes))),),
+        lookback=timedelta(days=36),
+        date_param="effective-time",
+        sort="-effective-time",
+        count=100,
+        concepts=STUDY_DRUGS,
     )
+    newest = replace(given, key="newest-administrations", params=(), count=50, pages=1, concepts=())
+    return (
+        _observations("inflammation", INFLAMMATION, observations, lookback=timedelta(hours=72), count=100),
+        given,
+        newest,
+    )
+
+
+def _products(drugs: tuple[str, ...], ingredients: Codebook) -> list[str]:
+    """The shipped product codes of these drugs, as `system|code`."""
+    table = ingredients.tables.get("products", {})
+    return [mark for mark, row in table.items() if not set(drugs).isdisjoint(row["ingredients"])]
 
 
 def template(need: Need) -> str:
@@ -181,7 +194,7 @@ def _result(need: Need) -> list[tuple[str, str]]:
 
 
 def _observations(
-    key: str, concepts: tuple[str, ...], book: Codebook, *, lookback: timedelta | None, count: int
+    key: str, concepts: tuple[str, ...], book: Codebook, *, lookback: timedelta | None, count: int, stage: int = 2
 ) -> Need:
     return Need(
         *(key, "Observation"),
@@ -190,6 +203,7 @@ def _observations(
         date_param="date",
         sort="-date",
         count=count,
+        stage=stage,
         concepts=concepts,
     )
 
@@ -201,10 +215,12 @@ def _codes(key: str, concepts: Iterable[str], book: Codebook) -> str:
     return ",".join(found)
 
 
+def _drug_codes(key: str, drugs: tuple[str, ...], book: Codebook) -> str:
+    """The same for drugs: a product is named by a code of its own."""
+    products = [mark.rpartition("|") for mark in _products(drugs, book)]
+    return ",".join([_codes(key, drugs, book), *(_token(Code("", system, code)) for system, _, code in products)])
+
+
 def _token(code: Code) -> str:
-    return _token_of(addresses(code.system)[0], code.code)
-
-
-def _token_of(address: str, code: str) -> str:
     """`address|code`; what has a meaning in a FHIR token value is escaped (a site's own codes may hold anything)."""
-    return f"{address.translate(_RESERVED)}|{code.translate(_RESERVED)}"
+    return f"{addresses(code.system)[0].translate(_RESERVED)}|{code.code.translate(_RESERVED)}"

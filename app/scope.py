@@ -1,11 +1,14 @@
 """Scope first: a few reads that decide whether the others are needed at all.
 
 A hospital fires hooks for far more patients who are out of scope than for those who are in. Where the site has chosen
-`gather = "scope-first"`, the results that scope is decided by (SARS-CoV-2, CRP, ferritin, Conditions) and the study
+`gather = "scope-first"`, the patient, what scope is decided by (SARS-CoV-2, CRP, ferritin, Conditions) and the study
 drugs (orders, statements, administrations) are read first. When the table of cards then says that nothing is shown
 (reading 5: out of scope, known not met, known not the population) and no study drug is on record, no other source can
 change that: so they are not read. In every other case, and in every doubt, everything is read as always, and what was
 read already is not asked again.
+
+Administrations are asked for by code, which does not see one whose medication is a reference. So a page of the newest
+shows how this server writes them; where one of them refers, all of the look-back are read before silence is certain.
 """
 
 from __future__ import annotations
@@ -18,18 +21,15 @@ from app.clinical.knowledge import Knowledge, Row
 from app.gateway.access import Access
 from app.gateway.budget import Budget
 from app.gateway.fhir import Gateway
-from app.gather import MEDICATIONS, Gathered, gather
-from app.plan import PATIENT, Need, without_codes
+from app.gather import MEDICATIONS, Gathered, gather, given
+from app.plan import Need, without_codes
 from fhir_mappings import mapping
 from fhir_mappings.context import Context
 from fhir_mappings.facts import Facts, Source
 from fhir_mappings.mapping import Part
 
-_LISTS = ("conditions", "orders", "statements")
-"""Needs of the whole plan that are read first."""
-
-_RESULTS = ("labs", "virology")
-"""Needs of the whole plan that the search `scope` stands in for."""
+_LABS = "labs"
+_ADMINISTRATIONS = "administrations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class Looked:
 async def look(
     *,
     plan: Sequence[Need],
-    first: tuple[Need, Need],
+    first: tuple[Need, Need, Need],
+    absent: Sequence[Part] = (),
     prefetch: Mapping[str, bytes] | None,
     base: str,
     access: Access,
@@ -55,12 +56,12 @@ async def look(
     context: Context,
     knowledge: Knowledge,
 ) -> Looked:
-    """Read first what decides. `first` are the two needs of `plan.scope_first`; what the client sent is not read."""
-    results, drugs = first
-    values = prefetch or {}
-    needs = [need for need in plan if need.key in _LISTS or (need.key == PATIENT and PATIENT in values)]
-    needs += [need for need in plan if need.key in _RESULTS] if set(_RESULTS) <= set(values) else [results]
-    needs += [need for need in plan if need.key == "administrations"] if "administrations" in values else [drugs]
+    """Read first what decides.
+
+    `first` are the needs of `plan.scope_first`; `absent` are the parts of what this site does not have, whose types
+    are not asked for. What the client sent whole is not read.
+    """
+    inflammation, drugs, newest = first
 
     async def read(*asked: Need, known: Gathered | None = None) -> Gathered:
         return await gather(
@@ -73,21 +74,31 @@ async def look(
             now=context.now,
             budget=budget,
             known=known,
+            trusting=True,
         )
 
-    gathered = await read(*needs)
-    if drugs in needs and not any(gathered.resources(need.key) for need in needs if need.resource_type in _STYLED):
-        # Nothing shows whether this server writes medications inline, where a search by code sees them.
-        whole = without_codes(drugs)
-        gathered = await read(*(whole if need is drugs else need for need in needs), known=gathered.without(drugs.key))
-    facts = mapping.to_facts(_as_planned(gathered), patient_id=patient_id, context=context)
-    complete = all(gathered.answered(key) for key in (*(need.key for need in needs), MEDICATIONS))
-    certain = complete and not _treated(facts) and not _doubtful(facts)
-    found = assess(facts, knowledge=knowledge, now=context.now)
-    return Looked(gathered, facts, found, found.row if certain and found.row.card == "none" else None)
+    def looked(gathered: Gathered, *needs: Need) -> Looked:
+        facts = mapping.to_facts((*_as_planned(gathered), *absent), patient_id=patient_id, context=context)
+        found = assess(facts, knowledge=knowledge, now=context.now)
+        complete = all(
+            gathered.answered(key) for key in (*(need.key for need in needs if need is not newest), MEDICATIONS)
+        )
+        certain = complete and not _treated(facts) and not _doubtful(facts)
+        return Looked(gathered, facts, found, found.row if certain and found.row.card == "none" else None)
 
-
-_STYLED = frozenset({"MedicationRequest", "MedicationAdministration", "MedicationStatement"})
+    wanted = [need for need in plan if need.stage == 1]
+    sent = {need.key: need for need in plan if given(need, prefetch, now=context.now)}
+    wanted.append(sent.get(_LABS, inflammation))
+    wanted += [sent[_ADMINISTRATIONS]] if _ADMINISTRATIONS in sent else [drugs, newest]
+    gone = {part.source.resource_type for part in absent}
+    needs = [need for need in wanted if need.resource_type not in gone]
+    answer = looked(await read(*needs), *needs)
+    if answer.silent is None or newest not in needs:
+        return answer
+    if answer.gathered.came(newest.key) and not answer.gathered.refers(newest.key):
+        return answer
+    whole = [without_codes(need) if need is drugs else need for need in needs]
+    return looked(await read(*whole, known=answer.gathered.without(drugs.key)), *whole)
 
 
 def not_asked(plan: Sequence[Need], *, looked: Looked) -> list[Source]:
@@ -97,15 +108,17 @@ def not_asked(plan: Sequence[Need], *, looked: Looked) -> list[Source]:
 
 
 def _as_planned(gathered: Gathered) -> tuple[Part, ...]:
-    """The parts, with the results of the search `scope` under the names that the rules ask by."""
-    parts: list[Part] = []
-    for part in gathered.parts:
-        if part.source.key == "scope":
-            parts += [replace(part, source=replace(part.source, key=key)) for key in _RESULTS[1:]]
-            parts.append(Part(replace(part.source, key=_RESULTS[0])))
-        else:
-            parts.append(part)
-    return tuple(parts)
+    """The parts, with CRP and ferritin under the name that the rules ask by, and the one page as all it was to be."""
+    return tuple(_renamed(part) for part in gathered.parts)
+
+
+def _renamed(part: Part) -> Part:
+    source = part.source
+    if source.key == "inflammation":
+        return replace(part, source=replace(source, key=_LABS))
+    if source.key == "newest-administrations" and source.outcome == "partial":
+        return replace(part, source=replace(source, outcome="ok", why="", params=()))
+    return part
 
 
 def _treated(facts: Facts) -> bool:
@@ -114,5 +127,5 @@ def _treated(facts: Facts) -> bool:
 
 
 def _doubtful(facts: Facts) -> bool:
-    """Whether something may be about another patient: the Patient, which was not read, would tell."""
+    """Whether something may be about another patient."""
     return facts.identity_mismatch or any(gap.why in NOT_THIS_PATIENT for gap in facts.gaps)

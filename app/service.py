@@ -65,8 +65,8 @@ class _Course:
     cards: tuple[Card, ...] = ()
     gaps: list[dict[str, str]] = field(default_factory=list)
     facts: Facts | None = None
-    assessment: Assessment | None = None
     verdicts: dict[str, Any] = field(default_factory=dict)
+    evidence: list[dict[str, str]] = field(default_factory=list)
     reading: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, Any] = field(default_factory=dict)
 
@@ -139,8 +139,8 @@ class HookService:
             return 200
         knowledge = self.bedside.library.knowledge
         found = assess(facts, knowledge=knowledge, now=course.now, suggest_on=self.settings.suggest_on)
-        course.assessment = found
         course.verdicts = _verdicts(found)
+        course.evidence = _evidence(found)
         course.gaps = report.gaps(found, words=self.bedside.plain)
         offered = self._drafts(course) if found.suggest else ()
         course.cards = cards.build(found, words=self.bedside.words, decision=course.id, drafts=offered)
@@ -174,9 +174,11 @@ class HookService:
         await self.gateway.meet(reach.base, seconds=min(CAPABILITY_SECONDS, reach.budget.remaining()))
         if tenant.gather != "scope-first":
             return None
+        plan, gone = self._plan(tenant)
         looked = await scope.look(
-            plan=self._plan(tenant)[0],
+            plan=plan,
             first=self._first[tenant.name],
+            absent=gone,
             prefetch=course.request.prefetch,
             base=reach.base,
             access=reach.access,
@@ -211,24 +213,28 @@ class HookService:
 
     def _note(self, course: _Course, reach: _Reach, gathered: Gathered) -> None:
         """How the reading went, for the record: by whose authority, how much, and what could not be asked."""
+        without = {part.source.key: part.source.unsent for part in gathered.parts if part.source.unsent}
         course.reading |= {
             "gather": course.caller.tenant.gather,
             "access": reach.access.mark,
             "requests": gathered.requests,
             "bytes": gathered.received,
-            "asked_without": {part.source.key: part.source.unsent for part in gathered.parts if part.source.unsent},
+            "asked_without": course.reading.get("asked_without", {}) | without,
         }
         course.timing["sources_ms"] = course.timing.get("sources_ms", {}) | {
             key: round(ms, 1) for key, ms in gathered.ms.items()
         }
 
     def _silent(self, course: _Course, looked: scope.Looked, *, row: Row) -> int:
-        """No card, by the first reads alone; the answer says what was not looked at."""
+        """No card, by the first reads alone; the answer says what was not used, and what was not looked at."""
         course.outcome = row.outcome
         course.facts = looked.facts
         course.verdicts = _protocols(looked.found)
+        course.evidence = _evidence(looked.found)
         plan, _ = self._plan(course.caller.tenant)
-        course.gaps = [report.lost(source, words=self.bedside.plain) for source in scope.not_asked(plan, looked=looked)]
+        not_asked = scope.not_asked(plan, looked=looked)
+        course.gaps = report.gaps(looked.found, words=self.bedside.plain)
+        course.gaps += [report.lost(source, words=self.bedside.plain) for source in not_asked]
         return 200
 
     def _drafts(self, course: _Course) -> Sequence[Draft]:
@@ -260,7 +266,6 @@ class HookService:
         return Answer(200, encode(Response(cards=course.cards, extension={EXTENSION: decision})))
 
     def _decision(self, course: _Course, answer: Answer) -> Decision:
-        found = course.assessment
         knowledge = self.bedside.library.knowledge
         return Decision(
             id=str(course.id),
@@ -280,7 +285,7 @@ class HookService:
             versions={"service": self.bedside.version, "knowledge": knowledge.version},
             verdicts=course.verdicts,
             reading=course.reading,
-            evidence=[] if found is None else _evidence(found),
+            evidence=course.evidence,
             gaps=course.gaps,
             timing=course.timing,
         )

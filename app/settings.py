@@ -267,6 +267,8 @@ def load(path: Path) -> Settings:
         if not set(client.tenants) <= set(names):
             raise SettingsError(f"{path}: clients[{number}].tenants: names a tenant that is not in [[tenants]]")
     _unique([client.id for client in read.clients], key="clients.id", path=path, remedy="list a client once")
+    if read.fhir.call_seconds is not None and read.fhir.call_seconds > service.deadline_seconds:
+        raise SettingsError(f"{path}: fhir.call_seconds: longer than service.deadline_seconds, which ends every call")
     if not service.allow_unauthenticated:
         raise SettingsError(
             f"{path}: service.allow_unauthenticated: client tokens are not checked yet, so anybody who reaches the "
@@ -344,6 +346,8 @@ def _tenant(read: _Tenant, number: int, *, path: Path) -> Tenant:
     )
     overlay = Overlay() if read.overlay is None else load_overlay(path.parent / read.overlay)
     zone = _zone(read.zone, where=f"{where}.zone")
+    if read.gather == "scope-first" and not bases:
+        raise SettingsError(f"{where}.gather: scope-first needs a server to read: add fhir_bases")
     tenant = Tenant(read.name, bases, zone, overlay, gather=read.gather)
     if read.backend is None:
         return tenant

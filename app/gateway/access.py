@@ -54,8 +54,9 @@ class Access:
             if self._token is not None:
                 self._used.add("hook")
             return self._token
+        token = await self._backend.token(deadline=deadline)
         self._used.add("backend")
-        return await self._backend.token(deadline=deadline)
+        return token
 
     async def renewed(self, *, rejected: str, deadline: Deadline) -> str | None:
         """A newer token in place of one that the server answered 401 to; None where there is none to be had."""

@@ -183,7 +183,7 @@ class BackendServices:
         try:
             async with asyncio.timeout(self._request_seconds):
                 outcome = await self._asked_up_to_twice()
-        except TimeoutError:
+        except Exception:  # noqa: BLE001  (a task of nobody: whatever it is, who waits is told, and it is tried again)
             outcome = _Failure()
         if isinstance(outcome, _Held):
             self._held = outcome

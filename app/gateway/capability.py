@@ -17,13 +17,11 @@ from fhir_mappings.errors import Unreadable
 
 Parameters = tuple[tuple[str, str], ...]
 
-_WHOSE: Final = frozenset({"patient", "subject"})
-
 _NEEDED: Final = frozenset({"patient", "subject", "_id", "_count"})
-"""Not left out after a 400: whose data are asked for, and how many at once."""
+"""Never left out: whose data are asked for, and how many at once."""
 
 _CODED: Final = frozenset({"Observation"})
-"""Types whose codes are not left out either: without them the answer would be the whole chart."""
+"""Types whose codes are never left out either: without them the answer would be the whole chart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,11 @@ class Capability:
         declared = self.parameters.get(resource_type)
         return name.startswith("_") or not declared or name in declared
 
+    def declares(self, resource_type: str, name: str, *, but_not: str) -> bool:
+        """Whether this parameter is declared for the type, and the other is not."""
+        declared = self.parameters.get(resource_type, frozenset())
+        return name in declared and but_not not in declared
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -59,25 +62,32 @@ class Fitted:
 def fitted(params: Parameters, *, resource_type: str, capability: Capability, refused: frozenset[str]) -> Fitted:
     """The search with declared parameters only, and none that this server has `refused` before.
 
-    `patient` becomes `subject` where only that is declared: it is never left out, since whose data are asked for is
-    not optional.
+    Whose data are asked for is never left out, nor the codes of Observations. `patient` becomes `subject` where only
+    that is declared.
     """
     kept: list[tuple[str, str]] = []
     unsent: list[str] = []
     for name, value in params:
-        if name == "patient" and not capability.takes(resource_type, name):
+        if name == "patient" and capability.declares(resource_type, "subject", but_not=name):
             kept.append(("subject", f"Patient/{value}"))
-        elif name not in _WHOSE and (name in refused or not capability.takes(resource_type, name)):
+        elif not _is_needed(name, resource_type) and (name in refused or not capability.takes(resource_type, name)):
             unsent.append(name)
         else:
             kept.append((name, value))
     return Fitted(tuple(kept), tuple(dict.fromkeys(unsent)))
 
 
-def optional(params: Parameters, *, resource_type: str) -> frozenset[str]:
-    """The names that a search can do without when a server refuses it as a whole (400)."""
-    needed = _NEEDED | {"code"} if resource_type in _CODED else _NEEDED
-    return frozenset(name for name, _ in params) - needed
+def optional(params: Parameters, *, resource_type: str, capability: Capability) -> frozenset[str]:
+    """The names that a search can do without when a server refuses it as a whole (400).
+
+    Not what the server itself declares: then the 400 has another cause, and nobody shall pay for it.
+    """
+    declared = capability.parameters.get(resource_type, frozenset())
+    return frozenset(name for name, _ in params if not _is_needed(name, resource_type)) - declared
+
+
+def _is_needed(name: str, resource_type: str) -> bool:
+    return name in _NEEDED or (name == "code" and resource_type in _CODED)
 
 
 class _Param(msgspec.Struct, gc=False):

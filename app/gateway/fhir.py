@@ -58,7 +58,7 @@ KEPT: Final = 12 * 3600.0
 TRIED_AGAIN: Final = 60.0
 """Seconds after which one that could not be read is tried again."""
 
-REFUSED_FOR: Final = 900.0
+REFUSED_FOR: Final = 300.0
 """Seconds for which parameters that a server refused (400) are not sent: the refusal may have had another cause."""
 
 RETRY_PAUSE: Final = (0.02, 0.08)
@@ -93,11 +93,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search, or with `id` a read."""
+    """A search, or with `id` a read. `pages`: no more than so many are read."""
 
     resource_type: str
     params: Parameters = field(default=(), repr=False)
     id: str = field(default="", repr=False)
+    pages: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class _Server:
 
 
 class Gateway:
-    """Connections to FHIR servers, open between `async with`. Holds nothing of a request."""
+    """Connections to FHIR servers, open between `async with`, once. Holds nothing of a request."""
 
     def __init__(
         self,
@@ -163,12 +164,16 @@ class Gateway:
         self._transport = transport
         self._clock = clock
         self._servers: dict[str, _Server] = {}
+        self._ended = False
         self._backends: list[tuple[BackendServices, httpx.AsyncBaseTransport]] = []
 
     async def __aenter__(self) -> Self:
+        if self._ended:
+            raise RuntimeError("a gateway is opened once: its connections are gone")
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ended = True
         learning = [server.learning for server in self._servers.values() if server.learning is not None]
         for task in learning:
             task.cancel()
@@ -236,7 +241,7 @@ class Gateway:
             server.capability = read_capability(body)
             server.known = True
             server.learn_at = self._clock() + KEPT
-        except (GatewayError, Unreadable):
+        except Exception:  # noqa: BLE001  (a task of nobody: whatever it is, it is tried again later)
             server.learn_at = self._clock() + TRIED_AGAIN
         finally:
             server.tried = True
@@ -318,7 +323,7 @@ class _Reading:
                 return "results-dropped"
             if page.next is None:
                 return "" if query.id or _reaches_total(tally.pages) else "fewer-than-total"
-            if len(tally.pages) >= self.limits.pages:
+            if len(tally.pages) >= min(self.limits.pages, query.pages or self.limits.pages):
                 return "page-limit"
             if _matches(tally.pages) >= self.limits.entries:
                 return "entry-limit"
@@ -339,7 +344,7 @@ class _Reading:
         try:
             return await self._body(partial(self._first, search.params))
         except Refused as error:
-            without = optional(search.params, resource_type=kind)
+            without = optional(search.params, resource_type=kind, capability=server.capability)
             if error.status != 400 or self.query.id or not without:
                 raise
         refused |= without
@@ -439,24 +444,23 @@ class _Reading:
     async def _once(self, request: httpx.Request) -> bytes:
         """One call, when there is a place for it."""
         server, budget = self.server, self.budget
-        async with budget.places:
-            self.tally.waiting = True
-            async with server.places:
-                self.tally.waiting = False
-                if server.breaker.state == "open":
-                    raise CircuitOpen  # it opened while this read waited
-                self.call_seconds = min(self.limits.call_seconds, budget.remaining() - _RESERVE)
-                if self.call_seconds < door.SHORTEST:
-                    raise TimedOut
-                self.tally.requests += 1
-                budget.requests += 1
-                return await door.send(
-                    request,
-                    transport=server.transport,
-                    seconds=self.call_seconds,
-                    connect_seconds=self.limits.connect_seconds,
-                    weigh=self._weigh,
-                )
+        self.tally.waiting = True
+        async with budget.places, server.places:
+            self.tally.waiting = False
+            if server.breaker.state == "open":
+                raise CircuitOpen  # it opened while this read waited
+            self.call_seconds = min(self.limits.call_seconds, budget.remaining() - _RESERVE)
+            if self.call_seconds < door.SHORTEST:
+                raise TimedOut
+            self.tally.requests += 1
+            budget.requests += 1
+            return await door.send(
+                request,
+                transport=server.transport,
+                seconds=self.call_seconds,
+                connect_seconds=self.limits.connect_seconds,
+                weigh=self._weigh,
+            )
 
     def _weigh(self, size: int) -> None:
         self.tally.weigh(size)

@@ -75,7 +75,11 @@ async def test_silence_by_the_first_reads_is_silence_by_all() -> None:
             continue
         rows[looked.silent.id] += 1
         assert (whole.row.card, whole.safety_card) == ("none", False), case.name
-        assert asked <= 7, case.name
+        # Of two silences the one that needs less to be known may be named: out of scope, where P/F would say not met.
+        assert (looked.silent.id, whole.row.id) in {("out-of-scope", "not-met"), (whole.row.id, whole.row.id)}, (
+            case.name
+        )
+        assert asked <= 10, case.name
     assert rows["not-met"] > 10
     assert rows["not-the-population"] > 2
     assert rows["out-of-scope"] > 50

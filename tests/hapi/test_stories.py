@@ -99,4 +99,4 @@ async def test_scope_first_gives_the_same_cards(
             answer = await bedside.call(patient_id)
             assert comparable(same_words(answer)) == expected[patient_id], patient_id
         silent = await bedside.call("demo-crp-100")
-        assert (decision(silent)["outcome"], bedside.reading(silent)["requests"]) == ("not-met", 5)
+        assert (decision(silent)["outcome"], bedside.reading(silent)["requests"]) == ("not-met", 8)

@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey
 
 from app.gateway.backend_services import Credentials
 from app.sandbox import patients
-from tests.integration.hospital import TOKEN, Hospital, decision, hook, opened, same_words, settings_for
+from tests.integration.hospital import FHIR, TOKEN, Hospital, decision, hook, opened, same_words, settings_for
 
 PATIENT = "demo-full-protocol"
 ISSUER = "https://auth.example.org/token"
@@ -136,6 +136,23 @@ async def test_a_type_that_is_not_offered_is_not_asked_for(tmp_path: Path) -> No
     assert "drugs in use and their interactions not checked" in answer.json()["cards"][0]["detail"]
 
 
+async def test_a_source_read_in_part_is_said_to_be_checked_in_part(tmp_path: Path) -> None:
+    def answers(request: httpx.Request) -> httpx.Response | None:
+        if request.url.params.get("page"):
+            return httpx.Response(410)
+        if not request.url.path.endswith("/Condition"):
+            return None
+        link = [{"relation": "next", "url": f"{FHIR}?page=2"}]
+        return httpx.Response(200, json={"resourceType": "Bundle", "type": "searchset", "link": link})
+
+    async with opened(tmp_path, answers=answers) as hospital:
+        answer = await hospital.call(hook(PATIENT))
+    detail = answer.json()["cards"][0]["detail"]
+    assert "Condition: not found on the server (410);" in detail
+    assert "diagnoses that speak against it checked in part only" in detail
+    assert not any(card.get("suggestions") for card in answer.json()["cards"])
+
+
 @pytest.fixture(scope="module")
 def credentials() -> Credentials:
     return Credentials(
@@ -238,8 +255,9 @@ async def test_scope_first_reads_little_and_says_what_was_not_asked_for(tmp_path
     said = decision(answer)
     assert (answer.json()["cards"], said["outcome"]) == ([], "not-met")
     assert {gap["why"] for gap in said["gaps"]} == {"not asked for"}
-    assert {gap["need"] for gap in said["gaps"]} >= {"patient", "respiratory", "administrations", "procedures"}
-    assert json.loads(row["reading"])["requests"] == 5
+    assert {gap["need"] for gap in said["gaps"]} >= {"respiratory", "administrations", "procedures", "allergies"}
+    assert {entry["concept"] for entry in json.loads(row["evidence"])} >= {"crp"}
+    assert json.loads(row["reading"])["requests"] == 8
     verdicts = json.loads(row["verdicts"])
     assert (verdicts["pilot-simple"]["verdict"], verdicts["row"]) == ("not-met", "not-met")
     assert "safety" not in verdicts, "what was not looked at is not recorded as looked at"

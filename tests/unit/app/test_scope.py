@@ -15,6 +15,7 @@ from app import knowledge, scope
 from app.gateway.access import Access
 from app.gateway.budget import Budget, Deadline
 from app.gateway.fhir import Gateway
+from app.gather import at_site
 from app.sandbox.fhir import create_fhir
 from fhir_mappings.context import Context
 from fhir_mappings.facts import Overlay
@@ -96,10 +97,12 @@ async def look(
 
     wire = Wire(create_fhir([dict(r) for r in resources], base_url=FHIR, clock=lambda: NOW), answers=answers)
     site = overlay or Overlay()
+    plan, gone = at_site(BEDSIDE.plan_for(site), absent=site.absent_source)
     async with Gateway(wire) as gateway:
         looked = await scope.look(
-            plan=BEDSIDE.plan_for(site),
+            plan=plan,
             first=BEDSIDE.scope_first_for(site),
+            absent=gone,
             prefetch=None if prefetch is None else {key: json.dumps(value).encode() for key, value in prefetch.items()},
             base=FHIR,
             access=Access(),
@@ -112,14 +115,22 @@ async def look(
     return looked, sorted(path.rpartition("/fhir/")[2].partition("/")[0] for _, path, _ in wire.sent)
 
 
-async def test_five_searches_end_in_silence() -> None:
+FIRST = sorted(
+    [
+        *("Condition", "MedicationAdministration", "MedicationAdministration", "MedicationRequest"),
+        *("MedicationStatement", "Observation", "Observation", "Patient"),
+    ]
+)
+
+
+async def test_eight_reads_end_in_silence() -> None:
     looked, asked = await look(OUT)
     assert looked.silent is not None
     assert (looked.silent.id, looked.silent.outcome) == ("not-met", "not-met")
-    assert asked == ["Condition", "MedicationAdministration", "MedicationRequest", "MedicationStatement", "Observation"]
+    assert asked == FIRST
     keys = {source.key for source in scope.not_asked(BEDSIDE.plan_for(Overlay()), looked=looked)}
-    assert keys >= {"patient", "respiratory", "allergies", "procedures", "administrations", "long-acting"}
-    assert keys.isdisjoint({"labs", "virology", "conditions", "orders", "statements"})
+    assert keys >= {"respiratory", "allergies", "procedures", "administrations", "long-acting"}
+    assert keys.isdisjoint({"patient", "labs", "virology", "conditions", "orders", "statements"})
 
 
 async def test_nothing_measured_is_out_of_scope() -> None:
@@ -164,9 +175,19 @@ async def test_a_treated_patient_is_read_whole(more: Mapping[str, Any]) -> None:
     assert looked.silent is None
 
 
-async def test_an_old_address_of_a_code_system_is_asked_for_too() -> None:
-    old = {"coding": [{"system": "http://fhir.de/CodeSystem/dimdi/atc", "code": "L04AC03"}]}
-    looked, _ = await look((*OUT, given(medicationCodeableConcept=old)))
+@pytest.mark.parametrize(
+    ("system", "code"),
+    [
+        ("http://fhir.de/CodeSystem/dimdi/atc", "L04AC03"),
+        ("http://www.whocc.no/atc/", "L04AC03"),
+        ("rxnorm", "72435"),
+        ("http://www.nlm.nih.gov/research/umls/rxnorm", "727711"),
+    ],
+    ids=["an old address", "a trailing slash", "a short name", "a product that we ship"],
+)
+async def test_a_study_drug_is_found_however_its_code_is_written(system: str, code: str) -> None:
+    drug = {"coding": [{"system": system, "code": code}]}
+    looked, _ = await look((*OUT, given(medicationCodeableConcept=drug)))
     assert looked.silent is None
 
 
@@ -182,27 +203,46 @@ MEDICATION = {"resourceType": "Medication", "id": "m1", "code": ANAKINRA}
 SALT = {"resourceType": "Medication", "id": "m2", "code": SALINE}
 
 
-async def test_where_orders_refer_to_medications_all_administrations_are_read() -> None:
-    refers = order(medicationReference={"reference": "Medication/m2"})
-    hidden = given(medicationReference={"reference": "Medication/m1"})
-    looked, asked = await look((PATIENT, crp(40), refers, SALT, hidden, MEDICATION))
+@pytest.mark.parametrize("form", ["referenced", "contained"])
+async def test_an_administration_that_refers_makes_all_of_them_be_read(form: str) -> None:
+    """However the orders are written: what is inline there says nothing about another resource type."""
+    refers = {"medicationReference": {"reference": "Medication/m1" if form == "referenced" else "#m1"}}
+    held = {} if form == "referenced" else {"contained": [MEDICATION]}
+    salt = given(2, medicationReference={"reference": "Medication/m2"}) | {"id": "salt"}
+    looked, asked = await look((*OUT, SALT, MEDICATION, salt, given(**refers) | held))
     assert looked.silent is None
-    assert asked.count("MedicationAdministration") == 2
-    looked, asked = await look((PATIENT, crp(40), refers, SALT))
+    looked, asked = await look((*OUT, SALT, salt))
+    assert looked.silent is not None
+    assert asked.count("MedicationAdministration") == 3
+
+
+async def test_one_that_refers_is_found_behind_a_page_of_others() -> None:
+    salts = [given(1 + n / 10, medicationCodeableConcept=SALINE) | {"id": f"s{n}"} for n in range(60)]
+    refers = given(1.5, medicationReference={"reference": "Medication/m2"}) | {"id": "refers"}
+    hidden = given(30, medicationReference={"reference": "Medication/m1"})
+    looked, _ = await look((*OUT, *salts, refers, hidden, SALT, MEDICATION))
+    assert looked.silent is None
+    looked, asked = await look((*OUT, *salts))
     assert looked.silent is not None
     assert asked.count("MedicationAdministration") == 2
 
 
-async def test_where_nothing_shows_how_the_server_writes_all_administrations_are_read() -> None:
+async def test_where_nothing_was_given_nothing_more_is_read() -> None:
+    looked, asked = await look(OUT)
+    assert looked.silent is not None
+    assert asked.count("MedicationAdministration") == 2
+
+
+async def test_a_patient_who_is_in_scope_waits_for_nothing_more() -> None:
     hidden = given(medicationReference={"reference": "Medication/m1"})
-    looked, asked = await look((PATIENT, crp(40), hidden, MEDICATION))
+    looked, asked = await look((PATIENT, crp(300), order(), hidden, MEDICATION))
     assert looked.silent is None
     assert asked.count("MedicationAdministration") == 2
 
 
 @pytest.mark.parametrize(
     "resource_type",
-    ["Observation", "Condition", "MedicationRequest", "MedicationStatement", "MedicationAdministration"],
+    [*("Patient", "Observation", "Condition"), "MedicationRequest", "MedicationStatement", "MedicationAdministration"],
 )
 async def test_a_source_that_failed_is_no_silence(resource_type: str) -> None:
     looked, _ = await look(OUT, status={resource_type: 403})
@@ -244,6 +284,58 @@ def searchset(*resources: Mapping[str, Any]) -> dict[str, Any]:
     return {"resourceType": "Bundle", "type": "searchset", "total": len(entries), "entry": entries}
 
 
+PCR = {"coding": [{"system": "http://loinc.org", "code": "94500-6"}]}
+DETECTED = {"coding": [{"system": "http://snomed.info/sct", "code": "260373001"}]}
+NOT_DETECTED = {"coding": [{"system": "http://snomed.info/sct", "code": "260415000"}]}
+
+
+def pcr(result: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {**crp(1), "id": "pcr", "code": PCR, "valueQuantity": None, "valueCodeableConcept": result, **more}
+
+
+async def test_a_positive_test_without_a_date_is_not_left_out_by_the_server() -> None:
+    negative = pcr(NOT_DETECTED, effectiveDateTime=ago(72))
+    undated = pcr(DETECTED, id="undated", effectiveDateTime=None, issued=ago(60))
+    cleaned = [{k: v for k, v in each.items() if v is not None} for each in (negative, undated)]
+    looked, _ = await look((PATIENT, crp(200), order(), *cleaned))
+    assert looked.silent is None
+    assert any(gap.why == "no-time" for gap in looked.facts.gaps)
+
+
+async def test_the_results_that_the_client_sent_are_what_counts() -> None:
+    """Whoever sends `labs` without `virology` is believed as far as the labs go, like everywhere else."""
+    ferritin = {
+        **crp(1500),
+        "id": "ferritin",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "2276-4"}]},
+        "valueQuantity": {"value": 1500, "system": "http://unitsofmeasure.org", "code": "ug/L"},
+    }
+    looked, _ = await look(OUT, prefetch={"labs": searchset(crp(300), ferritin)})
+    assert looked.silent is None
+
+
+@pytest.mark.parametrize("sent", [None, {"resourceType": "Bundle", "type": "searchset", "total": 9, "entry": []}])
+async def test_administrations_that_the_client_sent_in_part_are_asked_for(sent: Any) -> None:
+    positive = {k: v for k, v in pcr(DETECTED, effectiveDateTime=ago(40 * 24)).items() if v is not None}
+    looked, _ = await look((*OUT, positive, given(30 * 24)), prefetch={"administrations": sent})
+    assert looked.silent is None
+
+
+async def test_the_patient_is_read_and_is_the_one_who_was_asked_for() -> None:
+    looked, _ = await look([{**r, "id": "p2"} if r["resourceType"] == "Patient" else r for r in OUT])
+    assert looked.silent is None, "a patient whom the server does not have is no silence"
+    looked, _ = await look([{**PATIENT, "deceasedBoolean": True}, *OUT[1:]])
+    assert looked.silent is not None
+    assert looked.silent.outcome == "deceased"
+
+
+async def test_what_the_site_does_not_have_is_not_asked_for() -> None:
+    site = Overlay(absent_source=frozenset({"MedicationAdministration"}))
+    looked, asked = await look(OUT, overlay=site)
+    assert looked.silent is not None
+    assert asked == [kind for kind in FIRST if kind != "MedicationAdministration"]
+
+
 async def test_what_the_client_sent_is_not_read() -> None:
     sent = {
         "labs": searchset(crp(40)),
@@ -253,7 +345,7 @@ async def test_what_the_client_sent_is_not_read() -> None:
         "conditions": searchset(),
         "administrations": searchset(),
     }
-    looked, asked = await look(OUT, prefetch=sent)
+    looked, asked = await look(OUT, prefetch={**sent, "patient": PATIENT})
     assert looked.silent is not None
     assert asked == []
 
@@ -264,11 +356,11 @@ async def test_a_patient_the_client_sent_is_checked() -> None:
     assert looked.facts.identity_mismatch
 
 
-async def test_the_study_drugs_are_asked_for_as_far_back_as_a_course_can_reach() -> None:
-    results, drugs = BEDSIDE.scope_first_for(Overlay())
-    limits = BEDSIDE.library.knowledge.limits
+async def test_the_first_searches_reach_as_far_back_as_the_rules_look() -> None:
+    inflammation, drugs, newest = BEDSIDE.scope_first_for(Overlay())
+    knowledge = BEDSIDE.library.knowledge
     assert drugs.lookback is not None
-    assert drugs.lookback > timedelta(days=int(limits["course_days"]))
-    windows = [BEDSIDE.library.knowledge.inputs[name].window for name in ("sarscov2_pcr", "crp", "ferritin")]
-    assert results.lookback is not None
-    assert all(window is not None and results.lookback >= window for window in windows)
+    assert drugs.lookback == newest.lookback > timedelta(days=int(knowledge.limits["course_days"]))
+    windows = [knowledge.inputs[name].window for name in ("crp", "ferritin")]
+    assert inflammation.lookback is not None
+    assert all(window is not None and inflammation.lookback >= window for window in windows)

@@ -309,3 +309,15 @@ def test_a_wrong_way_of_reading_stops_the_start(tmp_path: Path, line: str, key: 
 def test_a_wrong_gather_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"tenants\[0\]\.gather"):
         load(written(tmp_path, OPEN + TENANT + 'gather = "some"\n'))
+
+
+def test_a_call_that_would_outlast_the_deadline_stops_the_start(tmp_path: Path) -> None:
+    """The deadline would end it, and the circuit breaker would never learn that the server is silent."""
+    with pytest.raises(SettingsError, match=r"fhir\.call_seconds: longer than service\.deadline_seconds"):
+        load(written(tmp_path, f"{OPEN}[fhir]\ncall_seconds = 5\n{TENANT}"))
+
+
+def test_scope_first_without_a_server_stops_the_start(tmp_path: Path) -> None:
+    tenant = '[[tenants]]\nname = "a"\nzone = "UTC"\ngather = "scope-first"\n'
+    with pytest.raises(SettingsError, match=r"tenants\[0\]\.gather: .* add fhir_bases"):
+        load(written(tmp_path, OPEN + tenant))

@@ -259,6 +259,11 @@ def test_each_need_of_the_plan_has_a_name() -> None:
     assert {need.key for need in needs} | {MEDICATIONS} == set(TEXTS["source"])
 
 
+def test_each_kind_of_source_says_what_is_not_checked_without_it() -> None:
+    kinds = {need.resource_type for need in plan(load("observations"), load("ingredients"))} | {"Medication"}
+    assert set(TEXTS["card"]["unchecked"]) == kinds
+
+
 def test_inputs_read_needs_that_exist() -> None:
     keys = set(TEXTS["source"])
     for spec in bedside().library.knowledge.inputs.values():

@@ -337,6 +337,27 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end() -> None:
     assert (transport.sent, transport.closed) == (5, 1)
 
 
+class Odd(httpx.AsyncBaseTransport):
+    """A token endpoint whose status line is no text: its transport raises what no HTTP library announces."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def handle_async_request(self, _request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        raise UnicodeEncodeError("utf-8", "secret", 0, 1, "surrogates not allowed")
+
+
+async def test_whatever_the_request_ends_with_who_waits_is_told_and_it_is_not_asked_at_once_again() -> None:
+    transport = Odd()
+    backend = BackendServices(credentials(), transport=transport, now=lambda: datetime.now(UTC))
+    for _ in range(3):
+        with pytest.raises(NoToken):
+            await backend.token(deadline=Deadline(5))
+    assert transport.asked == 1
+    await backend.aclose()
+
+
 # --- one retry --------------------------------------------------------------------------------------------
 
 

@@ -262,7 +262,7 @@ def test_patient_stays_where_both_are_declared() -> None:
 
 def test_a_server_that_declares_neither_is_still_asked_for_one_patient() -> None:
     server = statement(resource("Observation", "code"))
-    assert sent(SEARCH, kind="Observation", server=server).params[0] == ("subject", "Patient/p1")
+    assert sent(SEARCH, kind="Observation", server=server).params[0] == ("patient", "p1")
 
 
 def test_a_search_by_subject_is_never_sent_without_it() -> None:
@@ -285,15 +285,33 @@ ALL_OF_IT: Parameters = (*SEARCH, ("subject", "Patient/p1"), ("_id", "o1"), ("_i
 
 
 def test_a_search_can_do_without_all_but_whose_data_and_codes_and_page_size() -> None:
-    assert optional(ALL_OF_IT, resource_type="Observation") == {"date", "status", "_sort", "_include"}
+    assert optional(ALL_OF_IT, resource_type="Observation", capability=Capability()) == {
+        *("date", "status", "_sort", "_include")
+    }
 
 
 def test_a_search_of_a_small_type_can_do_without_codes_too() -> None:
-    assert optional(ALL_OF_IT, resource_type="Condition") == {"code", "date", "status", "_sort", "_include"}
+    assert optional(ALL_OF_IT, resource_type="Condition", capability=Capability()) == {
+        *("code", "date", "status", "_sort", "_include")
+    }
 
 
 def test_a_search_of_what_is_needed_has_nothing_optional() -> None:
-    assert optional((("patient", "p1"), ("code", "x"), ("_count", "5")), resource_type="Observation") == NONE
+    assert (
+        optional(
+            (("patient", "p1"), ("code", "x"), ("_count", "5")), resource_type="Observation", capability=Capability()
+        )
+        == NONE
+    )
+
+
+def test_what_is_declared_is_not_what_was_refused() -> None:
+    assert optional(SEARCH, resource_type="Observation", capability=read(encoded(HAPI))) == {"_sort"}
+
+
+def test_codes_of_observations_are_sent_undeclared() -> None:
+    server = statement(resource("Observation", "patient"))
+    assert "code" in dict(sent(SEARCH, kind="Observation", server=server).params)
 
 
 KIND = "Observation"
@@ -302,6 +320,11 @@ PARAMS = st.lists(st.tuples(NAMES, st.sampled_from(["1", "2"])), max_size=8).map
 CAPABILITIES = st.dictionaries(
     st.sampled_from(["Observation", "Condition"]), st.frozensets(NAMES, max_size=6), max_size=2
 ).map(lambda parameters: Capability(parameters=parameters))
+
+
+def lately(params: Parameters) -> frozenset[str]:
+    """What such a search would have been refused for, by a server that says nothing of itself."""
+    return optional(params, resource_type=KIND, capability=Capability())
 
 
 def by_patient(params: Parameters) -> list[tuple[str, str]]:
@@ -320,14 +343,24 @@ def whose(params: Parameters) -> list[str]:
 def test_fitting_never_drops_whose_data_are_asked_for(
     params: Parameters, capability: Capability, before: Parameters
 ) -> None:
-    search = fitted(params, resource_type=KIND, capability=capability, refused=optional(before, resource_type=KIND))
+    search = fitted(
+        params,
+        resource_type=KIND,
+        capability=capability,
+        refused=lately(before),
+    )
     assert whose(search.params) == whose(params)
 
 
 @settings(max_examples=120, deadline=None)
 @given(params=PARAMS, capability=CAPABILITIES, before=PARAMS)
 def test_fitting_never_adds_a_parameter(params: Parameters, capability: Capability, before: Parameters) -> None:
-    search = fitted(params, resource_type=KIND, capability=capability, refused=optional(before, resource_type=KIND))
+    search = fitted(
+        params,
+        resource_type=KIND,
+        capability=capability,
+        refused=lately(before),
+    )
     remaining = iter(by_patient(params))
     assert all(param in remaining for param in by_patient(search.params))
 
@@ -337,7 +370,12 @@ def test_fitting_never_adds_a_parameter(params: Parameters, capability: Capabili
 def test_every_parameter_is_sent_or_named_as_unsent(
     params: Parameters, capability: Capability, before: Parameters
 ) -> None:
-    search = fitted(params, resource_type=KIND, capability=capability, refused=optional(before, resource_type=KIND))
+    search = fitted(
+        params,
+        resource_type=KIND,
+        capability=capability,
+        refused=lately(before),
+    )
     kept = {name for name, _ in by_patient(search.params)}
     assert kept | set(search.unsent) == {name for name, _ in by_patient(params)}
     assert kept.isdisjoint(search.unsent)
@@ -346,7 +384,7 @@ def test_every_parameter_is_sent_or_named_as_unsent(
 @settings(max_examples=120, deadline=None)
 @given(params=PARAMS, capability=CAPABILITIES, before=PARAMS)
 def test_fitting_what_is_fitted_changes_nothing(params: Parameters, capability: Capability, before: Parameters) -> None:
-    refused = optional(before, resource_type=KIND)
+    refused = lately(before)
     once = fitted(params, resource_type=KIND, capability=capability, refused=refused)
     assert fitted(once.params, resource_type=KIND, capability=capability, refused=refused) == Fitted(once.params)
 

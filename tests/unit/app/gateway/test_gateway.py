@@ -343,11 +343,11 @@ async def test_the_deadline_ends_all_reads_of_a_hook_together() -> None:
 # --- places ------------------------------------------------------------------------------------------------
 
 
-async def test_a_hook_has_no_more_than_eight_reads_under_way() -> None:
+async def test_a_hook_has_no_more_reads_under_way_than_its_places() -> None:
     gate = Gate(found)
     server = Server(gate)
     async with Gateway(server) as gateway:
-        budget = hook()
+        budget = hook(reads=8)
         reads = [asyncio.create_task(read(gateway, budget=budget)) for _ in range(20)]
         await settled()
         assert server.under_way == 8
@@ -361,7 +361,7 @@ async def test_the_reads_of_a_hook_count_across_servers() -> None:
     gate = Gate(found)
     server = Server(gate)
     async with Gateway(server) as gateway:
-        budget = hook()
+        budget = hook(reads=8)
         reads = [asyncio.create_task(read(gateway, base=base, budget=budget)) for base in (BASE, OTHER) * 8]
         await settled()
         assert server.under_way == 8
@@ -433,7 +433,7 @@ async def test_waiting_for_ones_own_other_reads_is_a_timeout_and_not_a_busy_serv
     assert [one.why for one in fetched] == ["timeout", "timeout"]
 
 
-async def test_waiting_for_ones_own_place_between_pages_is_a_timeout_too() -> None:
+async def test_waiting_for_ones_own_place_between_pages_is_said_too() -> None:
     budget = hook(0.2, reads=1)
     others: list[asyncio.Task[Any]] = []
 
@@ -443,7 +443,7 @@ async def test_waiting_for_ones_own_place_between_pages_is_a_timeout_too() -> No
         return found("a", following="?page=2")
 
     fetched = await read_once(Server(answer), budget=budget)
-    assert (fetched.outcome, fetched.why, ids(fetched)) == ("partial", "timeout", ["a"])
+    assert (fetched.outcome, fetched.why, ids(fetched)) == ("partial", "busy", ["a"])
     assert len(others) == 1
     assert await others[0]
 
@@ -1005,16 +1005,39 @@ async def test_a_search_by_post_that_is_refused_is_posted_without_what_is_option
     assert [b"_sort" in request.content for request in server.asked] == [True, False]
 
 
-async def test_a_new_statement_forgets_what_was_refused() -> None:
-    clock = Clock()
-    server = declaring(strict("_sort"), metadata=in_turn(statement(Observation=("patient", "code", "date"))))
-    async with Gateway(server, clock=clock) as gateway:
+async def test_what_a_server_declares_is_not_left_out_when_it_refuses() -> None:
+    """Then the 400 has another cause, and nobody shall get broader answers for it."""
+    server = declaring(
+        in_turn(told(400), found()), metadata=in_turn(statement(Observation=("patient", "code", "date")))
+    )
+    async with Gateway(server) as gateway:
         await gateway.meet(BASE, seconds=5)
-        assert (await read(gateway, BROAD)).unsent == ("date", "_sort")
-        clock.moment += KEPT
+        assert (await read(gateway, BROAD)).unsent == ("_sort",)
+        assert (await read(gateway, QUERY)).unsent == ()
+
+
+async def test_a_search_of_declared_parameters_alone_is_refused_at_once() -> None:
+    server = declaring(in_turn(told(400)))
+    async with Gateway(server) as gateway:
         await gateway.meet(BASE, seconds=5)
-        await settled()
-        assert (await read(gateway, BROAD)).requests == 2
+        fetched = await read(gateway, QUERY)
+    assert (fetched.why, fetched.requests) == ("refused", 1)
+
+
+async def test_a_search_ends_after_the_pages_it_asks_for() -> None:
+    server = Server(numbered(lambda n: f"?page={n}"))
+    query = Query(QUERY.resource_type, QUERY.params, pages=2)
+    fetched = await read_once(server, query)
+    assert (fetched.outcome, fetched.why, fetched.requests) == ("partial", "page-limit", 2)
+
+
+async def test_a_gateway_is_opened_once() -> None:
+    gateway = Gateway(Server(in_turn(found())))
+    async with gateway:
+        pass
+    with pytest.raises(RuntimeError, match="opened once"):
+        async with gateway:
+            pass
 
 
 # --- tokens of the service's own ---------------------------------------------------------------------------
