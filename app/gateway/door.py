@@ -31,18 +31,33 @@ _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 _PASSING: Final = frozenset({429, 502, 503, 504})
 
 
-def pooled(connections: int) -> httpx.AsyncBaseTransport:
-    """A pool of connections to one server: TLS verified, no cookies, no proxy of the environment."""
-    context = ssl.create_default_context()
+class Pool(httpx.AsyncBaseTransport):
+    """Connections to one server: TLS verified, no cookies, no proxy of the environment.
 
-    def session() -> aiohttp.ClientSession:
+    Opened by the first request, and again by the first after it was closed.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self._connections = connections
+        self._open: AiohttpTransport | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self._open is None:
+            context = ssl.create_default_context()
+            self._open = AiohttpTransport(verify=context, trust_env=False, client=lambda: self._session(context))
+        return await self._open.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        closing, self._open = self._open, None
+        if closing is not None:
+            await closing.aclose()
+
+    def _session(self, context: ssl.SSLContext) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=context),
+            connector=aiohttp.TCPConnector(limit=self._connections, ssl=context),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
-
-    return AiohttpTransport(verify=context, trust_env=False, client=session)
 
 
 def is_token(text: str) -> bool:

@@ -150,7 +150,7 @@ class _Server:
 
 
 class Gateway:
-    """Connections to FHIR servers, open between `async with`, once. Holds nothing of a request."""
+    """Connections to FHIR servers, open between `async with`. Holds nothing of a request."""
 
     def __init__(
         self,
@@ -164,16 +164,12 @@ class Gateway:
         self._transport = transport
         self._clock = clock
         self._servers: dict[str, _Server] = {}
-        self._ended = False
         self._backends: list[tuple[BackendServices, httpx.AsyncBaseTransport]] = []
 
     async def __aenter__(self) -> Self:
-        if self._ended:
-            raise RuntimeError("a gateway is opened once: its connections are gone")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._ended = True
         learning = [server.learning for server in self._servers.values() if server.learning is not None]
         for task in learning:
             task.cancel()
@@ -214,7 +210,7 @@ class Gateway:
 
     def backend(self, credentials: Credentials) -> BackendServices:
         """The tokens of a tenant's own credentials; their connections end with the gateway's."""
-        transport = self._transport or door.pooled(_TOKEN_CONNECTIONS)
+        transport = self._transport or door.Pool(_TOKEN_CONNECTIONS)
         backend = BackendServices(credentials, transport=transport, now=lambda: datetime.now(UTC), clock=self._clock)
         self._backends.append((backend, transport))
         return backend
@@ -222,7 +218,7 @@ class Gateway:
     def _server(self, base: str) -> _Server:
         found = self._servers.get(base)
         if found is None:
-            transport = self._transport or door.pooled(self._limits.reads)
+            transport = self._transport or door.Pool(self._limits.reads)
             breaker = Breaker(clock=self._clock)
             found = _Server(base, transport=transport, reads=self._limits.reads, breaker=breaker)
             self._servers[base] = found

@@ -38,6 +38,5 @@ def hapi_server(pytestconfig: pytest.Config) -> Iterator[servers.Server]:
 @pytest.fixture
 def hapi(hapi_server: servers.Server) -> servers.Server:
     """A running server. Its data and rules are shared: take ids from `new_id` and rules for your own patients."""
-    if not hapi_server.alive:  # a test before killed it
-        hapi_server.start()
+    hapi_server.revive()
     return hapi_server

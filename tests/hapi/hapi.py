@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import httpx
 import msgspec
@@ -36,6 +36,9 @@ SOURCES: Final = Path(__file__).resolve().parent / "server"
 HOST: Final = "127.0.0.1"
 START_SECONDS: Final = 180
 LOAD_SECONDS: Final = 300
+BUILD_SECONDS: Final = 1800
+"""The first build fetches 300 MB, over whatever line there is."""
+
 MAIN_CLASS: Final = "org.rescuecds.hapi.TestServer"
 JVM_FLAGS: Final = (
     "-Xms512m",
@@ -122,7 +125,8 @@ class Server:
     libraries: Path
     say: Callable[[str], None]
     _process: subprocess.Popen[bytes] | None = None
-    _log: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="rescue-cds-hapi-")) / "log")
+    _gave_up: bool = False
+    _log: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
 
     @property
     def base(self) -> str:
@@ -174,11 +178,10 @@ class Server:
         """Raises HapiError when it does not answer in time; says what it wrote to its log."""
         classpath = os.pathsep.join([str(self.jar), *sorted(str(each) for each in self.libraries.iterdir())])
         command = [_java(), *JVM_FLAGS, "-cp", classpath, MAIN_CLASS, f"--server.port={self.port}"]
-        with self._log.open("ab") as log:
-            # A session of its own: Ctrl-C is for whoever started it. Its input is a pipe that ends with this process.
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
-            )
+        # A session of its own: Ctrl-C is for whoever started it. Its input is a pipe that ends with this process.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log, start_new_session=True
+        )
         started = time.monotonic()
         try:
             self._wait(started)
@@ -230,16 +233,27 @@ class Server:
         process.wait()
         self._process = None
 
+    def revive(self) -> None:
+        """Start it again if a test before killed it; one that did not start once is not tried again."""
+        if self._gave_up:
+            raise HapiError("HAPI did not start again after it was killed: see the first test that says so")
+        if not self.alive:
+            self._gave_up = True
+            self.start()
+            self._gave_up = False
+
     def restart(self) -> None:
         """Stop, and start on the same port: empty, for the database was in memory, and without rules."""
         self.stop()
         self.start()
 
-    def discard_log(self) -> None:
-        shutil.rmtree(self._log.parent, ignore_errors=True)
+    def forget(self) -> None:
+        """Let its log go."""
+        self._log.close()
 
     def _said(self) -> str:
-        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
+        self._log.seek(0)
+        return "\n".join(self._log.read().decode("utf-8", "replace").splitlines()[-30:])
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:
         url = f"http://{HOST}:{self.port}/test/{path}"
@@ -263,7 +277,7 @@ def running(*, port: int = 0, say: Callable[[str], None] | None = None) -> Itera
         yield server
     finally:
         server.stop()
-        server.discard_log()
+        server.forget()
 
 
 def missing() -> str:
@@ -294,6 +308,9 @@ def build(*, say: Callable[[str], None] | None = None) -> tuple[Path, Path]:
     if server.exists() and libraries.exists():
         return server / "server.jar", libraries
     server.parent.mkdir(parents=True, exist_ok=True)
+    for left in server.parent.glob("building-*"):  # by a build that was killed
+        if time.time() - left.stat().st_mtime > BUILD_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
     tell("Building the HAPI server with Maven (the first time it fetches about 300 MB) ...")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=server.parent, prefix="building-") as folder:
@@ -321,11 +338,9 @@ def load(base: str, resources: Iterable[dict[str, Any]]) -> dict[str, str]:
     body = msgspec.json.encode({"resourceType": "Bundle", "type": "transaction", "entry": entries})
     headers = {"content-type": "application/fhir+json", "accept": "application/fhir+json"}
     answer = httpx.post(base, content=body, headers=headers, timeout=LOAD_SECONDS, trust_env=False)
-    document = answer.json()
     if answer.status_code != 200:
-        raise HapiError(
-            f"not loaded, {answer.status_code}: {document['issue'][0].get('diagnostics', 'no reason given')}"
-        )
+        raise HapiError(f"not loaded, {answer.status_code}: {answer.text[:500]}")
+    document = answer.json()
     return {
         url: entry["response"]["etag"].removeprefix('W/"').removesuffix('"')
         for (url, _), entry in zip(wanted, document["entry"], strict=True)
@@ -372,6 +387,9 @@ def _maven(arguments: Sequence[str], *, say: Callable[[str], None]) -> None:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
+        ending = threading.Timer(BUILD_SECONDS, process.kill)
+        ending.daemon = True
+        ending.start()
         for line in process.stdout:
             if "Downloaded" in line:
                 fetched += 1
@@ -380,6 +398,7 @@ def _maven(arguments: Sequence[str], *, say: Callable[[str], None]) -> None:
             if time.monotonic() - told >= 10:
                 told = time.monotonic()
                 say(f"Maven is working, {fetched} files fetched ...")
+        ending.cancel()
     if process.returncode:
         errors = [line for line in lines if "ERROR" in line] or lines[-30:]
         if why := next((line for line in errors if _UNRESOLVED.search(line)), ""):
@@ -471,7 +490,10 @@ def _load_stories(server: Server) -> None:
 
 def _reload(server: Server, ended: threading.Event) -> None:
     while not ended.wait(RELOAD_SECONDS):
-        load(server.base, patients.bundle(datetime.now(UTC)))
+        try:
+            load(server.base, patients.bundle(datetime.now(UTC)))
+        except (HapiError, httpx.HTTPError) as error:
+            _to_stderr(f"the synthetic patients could not be charted anew and grow old: {error}")
 
 
 if __name__ == "__main__":

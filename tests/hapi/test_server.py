@@ -365,7 +365,8 @@ def test_a_server_killed_in_the_middle_of_an_answer_comes_back_empty_on_its_port
     base = hapi.base
     with hapi.rules(Rule(patient=patient, latency_ms=20_000)), ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.get, f"Patient/{patient}")
-        while not hapi.requests(patient=patient, type="Patient"):
+        until = time.monotonic() + 60
+        while not hapi.requests(patient=patient, type="Patient") and time.monotonic() < until and not asked.done():
             time.sleep(0.05)
         hapi.kill()
         with pytest.raises(httpx.TransportError):

@@ -73,7 +73,7 @@ class Planted(httpx.AsyncBaseTransport):
     """The real way to the server, with resources of others slipped into every searchset of their type."""
 
     def __init__(self, resources: Iterable[Mapping[str, Any]]) -> None:
-        self.inner = door.pooled(8)
+        self.inner = door.Pool(8)
         self.resources = list(resources)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

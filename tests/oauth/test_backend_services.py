@@ -21,7 +21,7 @@ from joserfc.jwk import ECKey, RSAKey
 from app.gateway.access import Access
 from app.gateway.backend_services import Algorithm, BackendServices, Credentials, Key
 from app.gateway.budget import Budget, Deadline
-from app.gateway.door import pooled
+from app.gateway.door import Pool
 from app.gateway.errors import NoToken, TokenScope
 from app.gateway.fhir import Gateway, Query
 from app.gateway.scopes import SYSTEM_READ
@@ -55,7 +55,7 @@ class Wire(httpx.AsyncBaseTransport):
     """The gateway's own transport; keeps what was sent."""
 
     def __init__(self) -> None:
-        self.inner = pooled(16)
+        self.inner = Pool(16)
         self.sent: list[httpx.Request] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

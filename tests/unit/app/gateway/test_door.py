@@ -77,7 +77,7 @@ async def sent(
 
 
 async def over_a_socket(url: str, *, seconds: float = 5, headers: dict[str, str] | None = None) -> bytes:
-    transport = door.pooled(4)
+    transport = door.Pool(4)
     try:
         return await sent(transport, url, seconds=seconds, headers=headers)
     finally:
@@ -640,7 +640,7 @@ async def test_a_packed_body_over_a_socket_is_unpacked_by_us_alone() -> None:
 async def test_a_bomb_over_a_socket_stops_at_the_cap() -> None:
     reply = http("200 OK", bomb(64 * MIB), "Content-Encoding: gzip")
     async with listening(written(reply)) as (host, _):
-        transport = door.pooled(1)
+        transport = door.Pool(1)
         try:
             with pytest.raises(TooLarge):
                 await sent(transport, f"http://{host}/r4", weigh=capped(MIB))
@@ -718,7 +718,7 @@ async def test_passwords_of_netrc_are_not_sent(monkeypatch: pytest.MonkeyPatch, 
 async def test_cookies_are_neither_kept_nor_sent() -> None:
     reply = http("200 OK", b"{}", "Set-Cookie: session=cookie-canary; Path=/")
     async with listening(written(reply)) as (host, heads):
-        transport = door.pooled(1)
+        transport = door.Pool(1)
         try:
             for _ in range(2):  # by name: a jar keeps nothing of an address of numbers
                 await sent(transport, f"http://localhost:{host.rpartition(':')[2]}/r4")

@@ -1031,13 +1031,34 @@ async def test_a_search_ends_after_the_pages_it_asks_for() -> None:
     assert (fetched.outcome, fetched.why, fetched.requests) == ("partial", "page-limit", 2)
 
 
-async def test_a_gateway_is_opened_once() -> None:
-    gateway = Gateway(Server(in_turn(found())))
-    async with gateway:
-        pass
-    with pytest.raises(RuntimeError, match="opened once"):
-        async with gateway:
-            pass
+@asynccontextmanager
+async def listening(answer: bytes) -> AsyncIterator[str]:
+    """A server on a socket that gives everybody this JSON; its address."""
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(answer)
+        writer.write(head + answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(served, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_gateway_that_was_closed_opens_its_connections_anew() -> None:
+    token = json.dumps({"access_token": "t", "token_type": "bearer", "expires_in": 1, "scope": "system/Patient.rs"})
+    gateway = Gateway()
+    async with listening(json.dumps(bundle("a")).encode()) as base, listening(token.encode()) as auth:
+        own = Credentials("client", f"{auth}/token", "ES384", "k", KEY, scopes=("system/Patient.rs",))
+        backend = gateway.backend(own)
+        for _ in range(2):
+            async with gateway:
+                fetched = await gateway.fetch(QUERY, base=base, access=Access(), budget=hook())
+                assert ids(fetched) == ["a"]
+                assert await backend.token(deadline=Deadline(5), rejected="t") == "t"
+            await asyncio.sleep(0.01)
 
 
 # --- tokens of the service's own ---------------------------------------------------------------------------
