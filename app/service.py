@@ -124,6 +124,8 @@ class HookService:
     async def _evaluate(self, course: _Course) -> int:
         reach = self._reach(course)
         context = Context(now=course.now, zone=course.caller.tenant.zone, overlay=course.caller.tenant.overlay)
+        if reach.base is not None:
+            await self.gateway.meet(reach.base, seconds=min(CAPABILITY_SECONDS, reach.budget.remaining()))
         looked = await self._scope_first(course, reach, context=context)
         if looked is not None and looked.silent is not None:
             return self._silent(course, looked, row=looked.silent)
@@ -169,10 +171,7 @@ class HookService:
     async def _scope_first(self, course: _Course, reach: _Reach, *, context: Context) -> scope.Looked | None:
         """The first reads, where the site asks for them and there is a server to read."""
         tenant = course.caller.tenant
-        if reach.base is None:
-            return None
-        await self.gateway.meet(reach.base, seconds=min(CAPABILITY_SECONDS, reach.budget.remaining()))
-        if tenant.gather != "scope-first":
+        if reach.base is None or tenant.gather != "scope-first":
             return None
         plan, gone = self._plan(tenant)
         looked = await scope.look(
