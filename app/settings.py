@@ -21,6 +21,7 @@ from app.gateway import address, scopes
 from app.gateway.backend_services import Algorithm, Credentials, load_key
 from app.gateway.budget import READS
 from app.gateway.fhir import Limits
+from fhir_mappings import units
 from fhir_mappings.coding import Coding, key
 from fhir_mappings.facts import Overlay
 
@@ -318,6 +319,12 @@ def load_overlay(path: Path) -> Overlay:
         if not (bar and system and value):
             raise SettingsError(f"{path}: {where}: write every code as system|code")
         return key(Coding(system, value))
+
+    for code, unit in read.unit_when_absent.items():
+        if not units.is_unit(unit):
+            raise SettingsError(
+                f"{path}: unit_when_absent: {code}: no unit that is accepted: write one of fhir_mappings/units.toml"
+            )
 
     def listed(codes: Sequence[str], where: str) -> frozenset[str]:
         return frozenset(named(code, where) for code in codes)

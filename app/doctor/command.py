@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import os
 import re
 import stat
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +27,14 @@ from app.doctor.table import table
 from app.gateway import address, door
 from app.gateway.backend_services import is_shared
 from app.protocols.loader import KnowledgeError
+from app.report import printable
 from app.settings import Settings, SettingsError, Tenant, load
 from fhir_mappings.errors import BadCodebook
 
 SAMPLE: Final = 5
 MOST_PATIENTS: Final = 50
+LONGEST_MINUTES: Final = 240
+MINUTES: Final = 15
 INTERRUPTED: Final = 130
 
 _LONGEST_TOKEN: Final = 64 * 1024
@@ -74,6 +79,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--seconds", type=_seconds, default=20.0, metavar="S", help="longest that one search may take (default 20)"
     )
+    parser.add_argument(
+        "--minutes",
+        type=_minutes,
+        default=MINUTES,
+        metavar="M",
+        help=f"longest that the whole run may take (default {MINUTES}); who is left is listed as not examined",
+    )
     parser.add_argument("--allow-http", action="store_true", help="http beyond this machine, which protects nothing")
     parser.add_argument("--json", action="store_true", help="one JSON document in place of the report")
     parser.add_argument(
@@ -86,8 +98,8 @@ def run(options: argparse.Namespace) -> int:
     """Examine and print. Raises Unusable."""
     case = case_of(options)
     draft: Path | None = options.overlay_draft
-    if draft is not None and (draft.exists() or not draft.parent.is_dir()):
-        raise Unusable(f"--overlay-draft: {draft}: exists, or its folder does not: name a new file")
+    if draft is not None and not _is_new(draft):
+        raise Unusable(f"--overlay-draft: {printable(str(draft))}: exists, or cannot be made: name a new file")
     try:
         bedside = knowledge.load()
         findings = asyncio.run(examine(case, bedside=bedside, progress=_progress))
@@ -98,11 +110,13 @@ def run(options: argparse.Namespace) -> int:
         return INTERRUPTED
     answer = document(findings, texts=bedside.plain)
     shown = msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() if options.json else table(answer)
-    sys.stdout.write(f"{shown}\n")
-    if draft is not None and not findings.inputs:
-        _progress(f"rescue-cds: {draft}: not written, because nothing was seen")
-    elif draft is not None:
-        _write(draft, overlay(findings))
+    try:
+        if draft is not None and not findings.inputs:
+            _progress(f"rescue-cds: {draft}: not written, because nothing was seen")
+        elif draft is not None:
+            _write(draft, overlay(findings))
+    finally:
+        _show(shown)
     return EXIT[findings.status]
 
 
@@ -127,6 +141,7 @@ def case_of(options: argparse.Namespace) -> Case:
         patients=patients,
         sample=options.sample or SAMPLE,
         seconds=options.seconds,
+        total_seconds=options.minutes * 60.0,
         deadline_seconds=chosen.deadline_seconds,
         reads=chosen.reads_per_hook,
         limits=chosen.fhir,
@@ -211,6 +226,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _minutes(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= LONGEST_MINUTES):
+        raise argparse.ArgumentTypeError(f"minutes from 1 to {LONGEST_MINUTES}")
+    return int(text)
+
+
 def _now(text: str | None) -> datetime:
     if text is None:
         return datetime.now(UTC)
@@ -224,8 +245,34 @@ def _now(text: str | None) -> datetime:
 
 
 def _progress(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    with suppress(BrokenPipeError):  # nobody reads it any more; the report may still be wanted
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def _show(text: str) -> None:
+    """The report, on a terminal of whatever encoding, and for a reader who may not want all of it (`| head`)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer must go somewhere, or the interpreter complains when it ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _is_new(path: Path) -> bool:
+    """Whether a file of this name could be made; not one that the system cannot even look for."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return path.parent.is_dir()
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _write(path: Path, text: str) -> None:

@@ -20,10 +20,10 @@ from app.clinical.readers import read
 from app.clinical.reading import Reading, Reason
 from app.doctor import codes, words
 from app.protocols.words import Words
-from fhir_mappings import observations
+from fhir_mappings import observations, units
 from fhir_mappings.facts import Facts, Gap, Measurement, Overlay
 
-State = Literal["usable", "old", "signed", "not-asked", "missing"]
+State = Literal["usable", "by-absence", "old", "signed", "not-asked", "missing"]
 
 PROTOCOL: Final = "pilot-simple"
 """Whose criteria decide, with the required safety set, whether a server is ready."""
@@ -36,6 +36,10 @@ GENERIC_ECMO: Final = "ECMO of no stated configuration"
 
 _OLD: Final = frozenset({"stale", "gas-stale", "state-stale"})
 _SIGNED: Final = frozenset({"not-measured-at-site", "source-absent"})
+_BY_ABSENCE: Final = "no-ecmo-on-record"
+_NOT_ASKED: Final = frozenset({"male", "age-outside-childbearing"})
+"""Reasons by which a rule says that its question is none for this patient."""
+
 _ON_ECMO: Final = frozenset({"vv", "va", "generic"})
 _NUMBERS: Final = frozenset({"no-unit", "unit-not-accepted", "unit-conflict", "implausible", "fraction-unclear"})
 """Refusals where the number, with its unit, is what a person has to look at."""
@@ -91,7 +95,8 @@ class Input:
     @property
     def ready(self) -> bool:
         """Found in one patient at least, or signed as absent, or a question that no examined patient raises."""
-        return any(state != "missing" for state, _ in self.states)
+        asked = {state for state, _ in self.states} - {"not-asked"}
+        return asked != {"missing"}
 
 
 @dataclass(slots=True)
@@ -165,6 +170,8 @@ class Coverage:
         if gap.why in _NUMBERS:
             unit = words.unit(params.get("unit", ""), typed=_is_typed(nodes))
             example = words.number(params.get("seen", ""))
+            if _is_typed(nodes) and not units.is_unit(words.unit_of(params.get("seen", ""))):
+                example = ""  # a number that somebody typed may be anything: a telephone number, a date of birth
         self._refuse(
             gap.concept,
             gap.why,
@@ -275,8 +282,10 @@ def records(facts: Facts) -> Mapping[str, int]:
 
 
 def _state(reading: Reading) -> State:
+    if reading.reason.code in _NOT_ASKED:
+        return "not-asked"
     if reading.known:
-        return "usable"
+        return "by-absence" if reading.reason.code == _BY_ABSENCE else "usable"
     if reading.reason.code in _OLD:
         return "old"
     return "signed" if reading.reason.code in _SIGNED else "missing"

@@ -11,7 +11,7 @@ from app.clinical.reading import decimal_text
 from app.doctor import words
 from app.doctor.coverage import CALCULATED, Found, Input, Refused
 from app.doctor.draft import is_percent
-from app.doctor.findings import EXIT, Findings, Search
+from app.doctor.findings import EXIT, Findings, Hook, Search
 from app.doctor.lookalikes import MOST_OTHERS, LookAlike
 from app.plan import PATIENT
 from app.protocols.words import Words
@@ -20,6 +20,8 @@ from fhir_mappings import observations
 from fhir_mappings.facts import Source
 
 SCHEMA: Final = 1
+
+_TOO_WIDE: Final = frozenset({"timeout", "server-error", "operation-outcome", "too-large"})
 
 
 def document(findings: Findings, *, texts: Words) -> dict[str, Any]:
@@ -43,13 +45,16 @@ def document(findings: Findings, *, texts: Words) -> dict[str, Any]:
         "patients": {
             "chosen": findings.chosen,
             "examined": [
-                {"patient": one.label, "other_patient": one.other_patient}
-                | ({} if one.hook is None else {"hook": _hook(one.hook)})
+                {"patient": one.label, "other_patient": one.other_patient, "mixed": list(one.mixed)}
+                | ({} if one.hook is None else {"hook": _hook(one.hook, texts=texts)})
                 for one in findings.patients
             ],
-        },
+            "not_examined": list(findings.not_examined),
+        }
+        | ({"why": why} if (why := _not_chosen(findings, texts=texts)) else {}),
         "deadline_seconds": findings.deadline_seconds,
         "late": list(findings.late),
+        "lost": _lost(findings.lost, texts=texts),
         "inputs": [_input(one) for one in findings.inputs],
         "searches": [_searches(group, texts=texts) for group in _grouped(findings)],
         "concepts": [_concept(need, one, findings=findings) for need, one in findings.found],
@@ -72,8 +77,25 @@ def _parameter(need: str, name: str) -> dict[str, str]:
     return {"need": need, "parameter": name, "means": str(words.texts()["parameter"].get(name, ""))}
 
 
-def _hook(hook: Any) -> dict[str, Any]:
-    return {"ms": round(hook.ms), "requests": hook.requests, "bytes": hook.bytes, "late": list(hook.late)}
+def _not_chosen(findings: Findings, *, texts: Words) -> list[str]:
+    """Why patients could not be chosen as they should be."""
+    return list(dict.fromkeys(_why(one, texts=texts) for one in findings.choosing if one.outcome == "failed"))
+
+
+def _hook(hook: Hook, *, texts: Words) -> dict[str, Any]:
+    return {
+        "ms": round(hook.ms),
+        "requests": hook.requests,
+        "bytes": hook.bytes,
+        "late": list(hook.late),
+        "lost": _lost(hook.lost, texts=texts),
+    }
+
+
+def _lost(searches: Iterable[Search], *, texts: Words) -> list[dict[str, str]]:
+    """Each need and reason once."""
+    listed = dict.fromkeys((one.key, _why(one, texts=texts)) for one in searches)
+    return [{"need": need, "why": why} for need, why in listed]
 
 
 def _input(one: Input) -> dict[str, Any]:
@@ -88,17 +110,17 @@ def _input(one: Input) -> dict[str, Any]:
 
 
 def _grouped(findings: Findings) -> Iterable[list[Search]]:
-    """The searches of all patients by what they asked for, in the order of the plan."""
+    """The searches by what they asked for: for patients, then of all patients in the order of the plan."""
     groups: dict[tuple[str, str, bool], list[Search]] = {}
-    for patient in findings.patients:
-        for search in patient.searches:
+    for searches in (findings.choosing, *(patient.searches for patient in findings.patients)):
+        for search in searches:
             groups.setdefault((search.key, search.how, search.planned), []).append(search)
     return groups.values()
 
 
 def _searches(group: Sequence[Search], *, texts: Words) -> dict[str, Any]:
     first = group[0]
-    troubled = [one for one in group if one.outcome in {"failed", "partial"}]
+    troubled = [one for one in group if not one.whole]
     why = dict.fromkeys(_why(one, texts=texts) for one in troubled)
     times = [one.ms for one in group]
     return _present(
@@ -106,6 +128,7 @@ def _searches(group: Sequence[Search], *, texts: Words) -> dict[str, Any]:
         resource_type=first.resource_type,
         how=first.how,
         planned=first.planned,
+        own=first.own,
         searches=len(group),
         failed=sum(one.outcome == "failed" for one in group),
         partial=sum(one.outcome == "partial" for one in group),
@@ -126,8 +149,15 @@ def _why(search: Search, *, texts: Words) -> str:
 
 
 def _search_remedy(search: Search) -> str:
+    """What to do about the status that was seen, else about the reason."""
+    known = words.texts()["search"]
     why = "no-patient" if (search.key, search.why) == (PATIENT, "not-found") else search.why
-    return str(words.texts()["search"].get(why, "")).format(type=search.resource_type)
+    status = dict(search.params).get("status", "")
+    names = (f"{why}-{status}", f"{why}-{status[:1]}xx", why)
+    text = str(next((known[name] for name in names if name in known), "")).format(type=search.resource_type)
+    # Of all patients is more than of one; a server that answers nobody will not answer that, either.
+    wide = search.key.startswith("choosing") and (status in {"400", "403"} or why in _TOO_WIDE)
+    return f"{text}; {known['choosing']}" if wide else text
 
 
 def _concept(need: str, one: Found, *, findings: Findings) -> dict[str, Any]:
@@ -138,6 +168,7 @@ def _concept(need: str, one: Found, *, findings: Findings) -> dict[str, Any]:
         text=observations.concepts()[one.concept].text,
         need=need,
         found=bool(one.count),
+        looked=findings.looked(need),
         results=one.count,
         patients=one.patients,
         codes=[

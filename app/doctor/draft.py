@@ -18,6 +18,9 @@ from fhir_mappings import observations
 
 _LISTS = ("percent_means_fraction", "static", "arterial")
 _TO_FILL = "?"
+_REFUSED_KINDS = frozenset({"", "molar"})
+"""Kinds that are none to choose: the default, and amounts of substance, which the mapping refuses on purpose."""
+
 _ABSENT = frozenset({"not-offered", "not-found"})
 
 _MEANING = {
@@ -57,7 +60,13 @@ def overlay(findings: Findings) -> str:
         "unit_when_absent", [(s, m, _TO_FILL) for s, m in _of_refusals(findings.refused, "unit_when_absent")]
     )
     limits = [one for one in findings.refused if one.why == "no-upper-limit"]
-    lines += _table("local_uln", [(f"{_times(one.count)} without a limit", one.concept, _TO_FILL) for one in limits])
+    if limits:
+        lines += ["", f"# {_MEANING['local_uln']}", "[local_uln]"]
+    for limit in limits:
+        lines += [
+            f"# {_times(limit.count)} without a limit",
+            f'#{limit.concept} = "{_TO_FILL}"   # a number, no quotes',
+        ]
     for kind in ("products", "conditions"):
         found = [one for one in findings.look_alikes if one.kind == kind and one.mark and one.like]
         lines += _table(kind, [(_seen(one), one.mark, list(one.like)) for one in found])
@@ -107,7 +116,7 @@ def _code(one: LookAlike) -> list[str]:
     if not one.fits:
         lines.append("# not every unit that was seen is accepted for it: without an accepted unit a value is refused")
     for name in one.like:
-        if kinds := [kind for kind in concepts[name].kinds if kind]:
+        if kinds := [kind for kind in concepts[name].kinds if kind not in _REFUSED_KINDS]:
             default = f"; without one: {concepts[name].site_kind}" if concepts[name].site_kind else ""
             lines.append(f"# kind of {name}: {', '.join(kinds)}{default}")
     concept = one.like[0] if len(one.like) == 1 else _TO_FILL
@@ -139,24 +148,21 @@ def _example(one: Refused) -> str:
 
 
 def _not_measured(findings: Findings) -> list[tuple[str, str]]:
-    """Values of the required safety set that nobody examined has."""
-    concepts = observations.concepts()
+    """Values of the required safety set that nobody examined has, although everything was looked at."""
+    titles = {one.name: one.title for one in findings.missing if "safety" in one.rules}
     return [
-        (f"{one.title}: not found in any of the patients", one.name)
-        for one in findings.missing
-        if "safety" in one.rules and one.name in concepts and not _has(findings, one.name)
+        (f"{titles[one.concept]}: not found in any of the patients", one.concept)
+        for need, one in findings.found
+        if one.concept in titles and not (one.count or one.refused) and findings.looked(need) == "yes"
     ]
-
-
-def _has(findings: Findings, concept: str) -> bool:
-    return any(one.concept == concept and (one.count or one.refused) for _, one in findings.found)
 
 
 def _absent(findings: Findings) -> list[tuple[str, str]]:
     found = dict.fromkeys(findings.server.missing_types, "not among what the server declares")
     for need in findings.plan:
         asked = [s for s in findings.planned if s.resource_type == need.resource_type]
-        if need.resource_type != "Patient" and asked and all(s.why in _ABSENT for s in asked):
+        none = [s for s in asked if s.outcome == "failed" and s.why in _ABSENT]
+        if need.resource_type != "Patient" and asked and none == asked:
             found.setdefault(need.resource_type, f"{_times(len(asked))}: the server answered that it has none")
     return [(seen, name) for name, seen in found.items()]
 

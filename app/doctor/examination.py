@@ -42,6 +42,9 @@ CHOSEN_BY: Final = ("crp", "ferritin", "pao2")
 
 LATE: Final = frozenset({"timeout", "busy", "circuit-open"})
 
+_SILENT: Final = frozenset({"unreachable", "timeout", "circuit-open", "no-token", "not-fhir-json"})
+"""No answer of a FHIR server: the next patient will have none either."""
+
 _CHOSEN_BACK: Final = timedelta(days=30)
 _BROAD_BACK: Final = timedelta(hours=72)
 _LABS_BACK: Final = timedelta(days=30)
@@ -55,7 +58,8 @@ _CONNECT_SECONDS: Final = 5.0
 class Case:
     """Whom and how to examine. `patients` are bare ids; without any, `sample` patients are chosen.
 
-    `seconds` is the time of one search that is timed alone; `deadline_seconds`, `reads` and `limits` are the hook's.
+    `seconds` is the time of one search that is timed alone; `deadline_seconds`, `reads` and `limits` are the hook's. No
+    search is begun after `total_seconds`.
     """
 
     tenant: Tenant
@@ -65,6 +69,7 @@ class Case:
     patients: tuple[str, ...] = field(default=(), repr=False)
     sample: int = 5
     seconds: float = 20.0
+    total_seconds: float = 900.0
     deadline_seconds: float = 1.4
     reads: int = READS
     limits: Limits = field(default_factory=Limits)
@@ -96,18 +101,24 @@ class _Watched(Gateway):
 
 
 async def examine(
-    case: Case, *, bedside: Bedside, progress: Progress, transport: httpx.AsyncBaseTransport | None = None
+    case: Case,
+    *,
+    bedside: Bedside,
+    progress: Progress,
+    transport: httpx.AsyncBaseTransport | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Findings:
-    """Everything that was found. Never raises for what a server does."""
+    """Everything that was found. Never raises for what a server does. `clock` counts the whole run."""
+    ends = Deadline(case.total_seconds, clock=clock)
     connect = min(_CONNECT_SECONDS, case.seconds)
     patient = Limits(call_seconds=case.seconds, connect_seconds=connect)
     async with (
         _Watched(transport, limits=patient) as alone,
         _Watched(transport, limits=replace(patient, pages=1)) as choosing,
-        Gateway(transport, limits=case.limits) as hook,
+        _Watched(transport, limits=case.limits) as hook,
     ):
         return await _Examination(
-            case, bedside=bedside, progress=progress, alone=alone, choosing=choosing, hook=hook
+            case, bedside=bedside, progress=progress, alone=alone, choosing=choosing, hook=hook, ends=ends
         ).findings()
 
 
@@ -122,7 +133,8 @@ class _Examination:
         progress: Progress,
         alone: _Watched,
         choosing: _Watched,
-        hook: Gateway,
+        hook: _Watched,
+        ends: Deadline,
     ) -> None:
         overlay = case.tenant.overlay
         self.case = case
@@ -131,6 +143,8 @@ class _Examination:
         self.alone = alone
         self.choosing = choosing
         self.hook = hook
+        self.ends = ends
+        self.choices: list[Search] = []
         self.backend: BackendServices | None = None
         self.plan, self.gone = at_site(bedside.plan_for(overlay), absent=overlay.absent_source)
         self.coverage = Coverage(knowledge=bedside.library.knowledge, texts=bedside.plain, overlay=overlay)
@@ -150,12 +164,16 @@ class _Examination:
         if ids:
             await self.hook.meet(case.base, seconds=case.seconds)
         patients: list[Patient] = []
-        for number, patient_id in enumerate(ids, start=1):
-            label = f"Patient/{patient_id}" if case.patients else f"patient {number}"
+        labels = [f"Patient/{one}" if case.patients else f"patient {number}" for number, one in enumerate(ids, start=1)]
+        for number, (patient_id, label) in enumerate(zip(ids, labels, strict=True), start=1):
             self.progress(f"{label} ({number} of {len(ids)})")
-            patients.append(await self._patient(patient_id, label=label))
-            if all(search.outcome == "failed" for search in patients[-1].searches if search.planned):
-                self.progress("  no search worked" + ("; nobody else is asked for" if number < len(ids) else ""))
+            patient = await self._patient(patient_id, label=label)
+            if patient is None:
+                self.progress(f"  {case.total_seconds / 60:g} min are over: nobody else is asked for")
+                break
+            patients.append(patient)
+            if _is_silent(patient):
+                self.progress("  no answer" + ("; nobody else is asked for" if number < len(ids) else ""))
                 break
         concepts = [
             (need.key, name)
@@ -174,7 +192,9 @@ class _Examination:
             overlay=case.tenant.overlay,
             chosen=chosen,
             deadline_seconds=case.deadline_seconds,
+            choosing=tuple(self.choices),
             patients=tuple(patients),
+            not_examined=tuple(labels[len(patients) :]),
             inputs=self.coverage.inputs(),
             found=tuple((need, one) for (need, _), one in zip(concepts, found, strict=True)),
             refused=self.coverage.refused(),
@@ -199,36 +219,45 @@ class _Examination:
         tokens = ",".join(_tokens(case.tenant.overlay))
         since = (case.now - _CHOSEN_BACK).strftime("%Y-%m-%d")
         params = (("code", tokens), ("date", f"ge{since}"), ("_sort", "-date"), ("_count", "100"))
-        results = await self._chosen_from(Query("Observation", params=params))
+        results = await self._chosen_from(Query("Observation", params=params), key="choosing-results", how="newest")
         ids = _ranked(results or (), base=case.base, overlay=case.tenant.overlay)[: case.sample]
         if ids:
             self.progress(f"  {len(ids)} with recent results")
             return tuple(ids), "results"
-        listed = await self._chosen_from(Query("Patient", params=(("_count", str(case.sample)), ("_elements", "id"))))
+        query = Query("Patient", params=(("_count", str(case.sample)), ("_elements", "id")))
+        listed = await self._chosen_from(query, key="choosing-list", how="all")
         ids = [entry.id for entry in listed or () if _ID.fullmatch(entry.id)][: case.sample]
         self.progress(f"  {len(ids)} of the list of patients")
         if not ids and results is None and listed is None:
             return (), "failed"
         return tuple(ids), "list"
 
-    async def _chosen_from(self, query: Query) -> list[sieve.Entry] | None:
+    async def _chosen_from(self, query: Query, *, key: str, how: str) -> list[sieve.Entry] | None:
         """Matching entries of one page; None when the search failed."""
         case = self.case
         fetched = await self.choosing.fetch(
             query, base=case.base, access=self._access(), budget=Budget(Deadline(case.seconds))
         )
+        search = _search(query, fetched, key=key, how=how, ms=self.choosing.ms[query], own=True)
+        if search.why == "page-limit":  # one page was wanted
+            search = replace(search, outcome="ok", why="")
+        self.choices.append(search)
+        self.progress(f"  {key} ({query.resource_type} {how}) … {_told(search)}")
         if fetched.outcome == "failed":
             return None
         return [e for page in fetched.pages for e in page.entries if e.resource_type == query.resource_type]
 
     # --- one patient --------------------------------------------------------------------------------------
 
-    async def _patient(self, patient_id: str, *, label: str) -> Patient:
+    async def _patient(self, patient_id: str, *, label: str) -> Patient | None:
+        """None when there was no time for every search."""
         self.alone.forget()
         searches = []
         queries = [*self._planned(patient_id), *_broad(patient_id, now=self.case.now)]
         raws: dict[bytes, None] = {}
         for number, (key, how, query) in enumerate(queries, start=1):
+            if not self.ends.remaining():
+                return None
             planned = number <= len(self.plan)
             search, answer = await self._timed(query, key=key, how=how, planned=planned)
             self.progress(f"  {number}/{len(queries)} {key} ({query.resource_type} {how}) … {_told(search)}")
@@ -236,8 +265,10 @@ class _Examination:
             if query.resource_type == "Observation":
                 raws.update(dict.fromkeys(answer))
         if any(search.outcome != "failed" for search in searches if search.planned):
-            gathered = await self._facts(patient_id, searches, raws)
-            return Patient(label, tuple(searches), await self._as_hook(patient_id), gathered.identity_mismatch)
+            facts = await self._facts(patient_id, searches, raws)
+            mixed = dict.fromkeys(gap.source for gap in facts.gaps if gap.why == "other-patient")
+            hook = await self._as_hook(patient_id, searches)
+            return Patient(label, tuple(searches), hook, facts.identity_mismatch, tuple(mixed))
         return Patient(label, tuple(searches))
 
     def _planned(self, patient_id: str) -> Iterable[tuple[str, str, Query]]:
@@ -254,7 +285,8 @@ class _Examination:
             query, base=case.base, access=self._access(), budget=Budget(Deadline(case.seconds))
         )
         answer = [e.raw for page in fetched.pages for e in page.entries if e.resource_type == query.resource_type]
-        return _search(query, fetched, key=key, how=how, planned=planned, ms=self.alone.ms[query]), answer
+        ms = self.alone.ms[query]
+        return _search(query, fetched, key=key, how=how, planned=planned, ms=ms, own=not planned), answer
 
     async def _facts(self, patient_id: str, searches: list[Search], broad: Iterable[bytes]) -> Facts:
         """What the service would know, counted; what it had to ask for beside the plan is added to the searches."""
@@ -272,10 +304,8 @@ class _Examination:
         )
         for query, fetched in self.alone.kept.items():
             if query not in asked:
-                by_id = "_id" in dict(query.params)
-                key, how = (query.resource_type.lower(), "by id") if by_id else ("long-acting", "all")
-                ms = self.alone.ms[query]
-                searches.append(_search(query, fetched, key=key, how=how, planned=False, ms=ms))
+                key, how = _beside(query)
+                searches.append(_search(query, fetched, key=key, how=how, ms=self.alone.ms[query]))
         parts = (*gathered.parts, *self.gone)
         context = Context(now=case.now, zone=case.tenant.zone, overlay=case.tenant.overlay)
         facts = mapping.to_facts(parts, patient_id=patient_id, context=context)
@@ -290,9 +320,11 @@ class _Examination:
         self.records.update(records(facts))
         return facts
 
-    async def _as_hook(self, patient_id: str) -> Hook:
+    async def _as_hook(self, patient_id: str, alone: Iterable[Search]) -> Hook:
         """The plan once more as a hook asks for it: side by side, inside its deadline, with its limits."""
         case = self.case
+        self.hook.forget()
+        planned = {query: (key, how) for key, how, query in self._planned(patient_id)}
         budget = Budget(Deadline(case.deadline_seconds), reads=case.reads)
         started = time.perf_counter()
         gathered = await gather(
@@ -306,9 +338,19 @@ class _Examination:
             budget=budget,
         )
         ms = (time.perf_counter() - started) * 1000
-        late = tuple(part.source.key for part in gathered.parts if part.source.why in LATE)
-        self.progress(f"  as one hook … {ms:.0f} ms" + (f", too late: {', '.join(late)}" if late else ""))
-        return Hook(ms, gathered.requests, gathered.received, late)
+        sent = []
+        for query in (*(q for q in planned if q in self.hook.kept), *(q for q in self.hook.kept if q not in planned)):
+            key, how = planned.get(query) or _beside(query)
+            fetched = self.hook.kept[query]
+            sent.append(_search(query, fetched, key=key, how=how, planned=query in planned, ms=self.hook.ms[query]))
+        troubled = [search for search in sent if not search.whole]
+        late = tuple(dict.fromkeys(search.key for search in troubled if search.why in LATE))
+        known = {(search.key, search.how) for search in alone if not search.whole}
+        lost = tuple(one for one in troubled if one.why not in LATE and (one.key, one.how) not in known)
+        told = [f"too late: {', '.join(late)}"] * bool(late)
+        told += [f"{search.key} {_told(search)}" for search in lost]
+        self.progress("".join([f"  as one hook … {ms:.0f} ms", *(f", {one}" for one in told)]))
+        return Hook(ms, gathered.requests, gathered.received, late, lost)
 
 
 def _server(base: str, capability: Capability, *, plan: Sequence[Need], now: datetime) -> Server:
@@ -343,7 +385,20 @@ def _broad(patient_id: str, *, now: datetime) -> Iterable[tuple[str, str, Query]
         yield key, how, Query("Observation", params=params)
 
 
-def _search(query: Query, fetched: Fetched, *, key: str, how: str, planned: bool, ms: float) -> Search:
+def _beside(query: Query) -> tuple[str, str]:
+    """Key and manner of what the service asks for beside the plan, because of what it has read."""
+    return (query.resource_type.lower(), "by id") if "_id" in dict(query.params) else ("long-acting", "all")
+
+
+def _is_silent(patient: Patient) -> bool:
+    """Whether nothing that was asked had an answer from a FHIR server."""
+    asked = [search for search in patient.searches if search.planned and search.why != "not-offered"]
+    return all(search.outcome == "failed" and search.why in _SILENT for search in asked)
+
+
+def _search(
+    query: Query, fetched: Fetched, *, key: str, how: str, ms: float, planned: bool = False, own: bool = False
+) -> Search:
     return Search(
         key=key,
         resource_type=query.resource_type,
@@ -358,6 +413,7 @@ def _search(query: Query, fetched: Fetched, *, key: str, how: str, planned: bool
         bytes=fetched.bytes,
         ms=ms,
         unsent=fetched.unsent,
+        own=own,
     )
 
 
@@ -403,6 +459,5 @@ def _bare(reference: str, *, base: str) -> str:
 
 
 def _is_of(raw: bytes, patient_id: str) -> bool:
-    """False for a result that names another patient: it is not looked at, not even for its code."""
-    reference = codes.subject(raw)
-    return not reference or reference.partition("/_history/")[0].rpartition("/")[2] == patient_id
+    """False for a result of another patient, or of nobody who is named: not looked at, not even for its code."""
+    return codes.subject(raw).partition("/_history/")[0].rpartition("/")[2] == patient_id

@@ -57,7 +57,7 @@ class LookAlikes:
 
     def __init__(self, overlay: Overlay) -> None:
         self._overlay = overlay
-        self._seen: dict[tuple[str, str], _Tally] = {}
+        self._seen: dict[tuple[str, str, str], _Tally] = {}
         self.uncoded: Counter[str] = Counter()
 
     def add_observations(self, raws: Iterable[bytes]) -> None:
@@ -104,15 +104,16 @@ class LookAlikes:
 
     def _tally(self, kind: str, element: str, concept: CodeableConcept, like: Iterable[str]) -> _Tally:
         coding = next(one for one in concept.coding if one.code)
-        tally = self._seen.setdefault((kind, f"{coding.system}|{coding.code}"), _Tally(element))
+        tally = self._seen.setdefault((kind, coding.system, coding.code), _Tally(element))
         tally.count += 1
-        tally.displays[words.name(coding.display or concept.text)] += 1
+        # A text beside the codes is not shown: it may be what somebody typed at the bedside.
+        tally.displays[words.name(coding.display)] += 1
         tally.like.update(like)
         return tally
 
     def found(self) -> tuple[LookAlike, ...]:
         """The likenesses: what a person is asked about first comes first."""
-        every = [self._one(kind, mark, tally) for (kind, mark), tally in self._seen.items()]
+        every = [self._one(kind, Coding(*code), tally) for (kind, *code), tally in self._seen.items()]
         listed = [one for one in every if one.like or one.kind == "products"]
         return tuple(
             sorted(listed, key=lambda one: (one.kind, not one.like, one.like, not one.fits, -one.count, one.mark))
@@ -120,17 +121,20 @@ class LookAlikes:
 
     def others(self) -> tuple[LookAlike, ...]:
         """Unmapped codes of Observations that look like nothing here, the commonest first."""
-        every = [self._one(kind, mark, t) for (kind, mark), t in self._seen.items() if kind == "codes" and not t.like]
+        every = [
+            self._one(kind, Coding(*code), tally)
+            for (kind, *code), tally in self._seen.items()
+            if kind == "codes" and not tally.like
+        ]
         return tuple(sorted(every, key=lambda one: (-one.count, one.mark)))
 
     @staticmethod
-    def _one(kind: str, mark: str, tally: _Tally) -> LookAlike:
-        system, _, code = mark.rpartition("|")
+    def _one(kind: str, coding: Coding, tally: _Tally) -> LookAlike:
         like = tuple(sorted(tally.like))
         return LookAlike(
             kind=kind,
             element=tally.element,
-            mark=writable(Coding(system, code)),
+            mark=writable(coding),
             display=tally.displays.most_common(1)[0][0],
             like=like,
             count=tally.count,

@@ -18,10 +18,12 @@ _CHOSEN: Final = {
     "given": "as named",
     "results": "chosen by the newest results of CRP, ferritin and PaO2 of the last 30 days",
     "list": "the first of the server's list of patients: no recent result of a known code could be searched",
-    "failed": "none: neither results nor patients could be searched; name one with --patient ID",
+    "failed": "none: neither results nor patients could be searched",
 }
+_NOT_FOUND: Final = {"yes": "not found", "part": "not found in what was read", "no": "not looked at"}
 _STATES: Final = (
     ("usable", "known"),
+    ("by-absence", "none on record"),
     ("old", "old"),
     ("signed", "signed as absent"),
     ("missing", "unknown"),
@@ -55,15 +57,30 @@ def _headline(answer: Mapping[str, Any]) -> list[str]:
         lines.append("  no patient was examined")
     missing = [one["title"] for one in answer["inputs"] if not one["ready"]]
     if missing:
-        lines += _wrapped("  not found in any patient: " + ", ".join(missing))
-    broken = [one["need"] for one in answer["searches"] if one["planned"] and (one["failed"] or one["partial"])]
+        lines += _wrapped("  not known of any patient: " + ", ".join(missing))
+    broken = [one["need"] for one in answer["searches"] if not one["own"] and (one["failed"] or one["partial"])]
     if broken:
-        lines += _wrapped("  searches that did not work to their end: " + ", ".join(broken))
+        lines += _wrapped("  searches that did not work to their end: " + ", ".join(dict.fromkeys(broken)))
     if answer["late"]:
         lines += _wrapped(f"  too late for a hook of {answer['deadline_seconds']} s: " + ", ".join(answer["late"]))
+    for why, needs in _by_why(answer["lost"]).items():
+        verb = "they" if len(needs) > 1 else "it"
+        lines += _wrapped(f"  as one hook: {', '.join(needs)}: {why}, although {verb} worked alone")
+    mixed = dict.fromkeys(need for one in answer["patients"]["examined"] for need in one["mixed"])
+    if mixed:
+        lines += _wrapped(f"  answers hold records of other patients, which were left out: {', '.join(mixed)}")
     if any(one["other_patient"] for one in answer["patients"]["examined"]):
         lines.append("  the server answered with another patient than was asked for: nothing of it was read")
+    if answer["patients"]["not_examined"]:
+        lines.append(f"  patients not examined: {len(answer['patients']['not_examined'])}")
     return lines
+
+
+def _by_why(lost: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for one in lost:
+        found.setdefault(one["why"], []).append(one["need"])
+    return found
 
 
 def _server(server: Mapping[str, Any]) -> list[str]:
@@ -85,15 +102,19 @@ def _server(server: Mapping[str, Any]) -> list[str]:
 def _patients(answer: Mapping[str, Any]) -> list[str]:
     patients = answer["patients"]
     examined = patients["examined"]
-    lines = [f"Patients  {len(examined)}, {_CHOSEN[patients['chosen']]}"]
+    why = f" ({'; '.join(patients['why'])})" if "why" in patients else ""
+    lines = _wrapped(f"Patients  {len(examined)}, {_CHOSEN[patients['chosen']]}{why}")
     for one in examined:
         hook = one.get("hook")
         if hook is not None:
             late = f", too late: {', '.join(hook['late'])}" if hook["late"] else ""
             text = f"as one hook {hook['ms']} ms of {answer['deadline_seconds']} s, {hook['requests']} requests"
-            lines += _wrapped(f"  {one['patient']}: {text}, {_size(hook['bytes'])}{late}")
+            lost = "".join(f", {each['need']}: {each['why']}" for each in hook["lost"])
+            lines += _wrapped(f"  {one['patient']}: {text}, {_size(hook['bytes'])}{late}{lost}")
         else:
             lines.append(f"  {one['patient']}: no search worked")
+    if patients["not_examined"]:
+        lines += _wrapped(f"  not examined: {', '.join(patients['not_examined'])}")
     return lines
 
 
@@ -141,7 +162,9 @@ def _concepts(concepts: Sequence[Mapping[str, Any]]) -> list[str]:
         units = ", ".join(f"{u['unit'] or 'no unit'} {u['count']}" for u in one.get("units", ()))
         beside = [f"{one['refused']} refused"] if one.get("refused") else []
         beside += [f"{one['look_alikes']} look-alikes"] if one.get("look_alikes") else []
-        rows.append((one["text"], listed or "not found", units, _newest(one.get("newest")), ", ".join(beside)))
+        rows.append(
+            (one["text"], listed or _NOT_FOUND[one["looked"]], units, _newest(one.get("newest")), ", ".join(beside))
+        )
     heads = ("concept", "by code, results", "units as written", "newest, age", "beside")
     return _grid("Values found", rows, heads=heads)
 

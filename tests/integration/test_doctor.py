@@ -170,12 +170,100 @@ async def test_a_search_that_is_refused_to_one_patient_is_a_gap() -> None:
 
 
 async def test_a_server_too_slow_for_a_hook_is_told() -> None:
-    slow = {"demo-full-protocol": {"Immunization": patients.Fault(delay=0.6)}}
-    asked = case("demo-full-protocol", deadline_seconds=0.5)
-    findings, _ = await examined(asked, app=server(faults=slow))
+    inner, asked_for = server(), 0
+
+    async def never_again(scope: Any, receive: Any, send: Any) -> None:
+        """Answers the search that stands alone, and the hook's never: no load of this machine changes what is late."""
+        nonlocal asked_for
+        if scope["path"] == "/Immunization":
+            asked_for += 1
+            if asked_for > 1:
+                await asyncio.Event().wait()
+        await inner(scope, receive, send)
+
+    findings, _ = await examined(case("demo-full-protocol", deadline_seconds=0.5), app=never_again)
     assert "immunizations" in findings.late
     assert findings.status == "gaps"
     assert [one.outcome for one in findings.planned if one.key == "immunizations"] == ["empty"], "alone it is read"
+
+
+def again(status: int, path: str) -> Answers:
+    """Refuses what it has answered before: what a hook asks for, after it was asked alone."""
+    seen: set[str] = set()
+
+    def answers(request: httpx.Request) -> httpx.Response | None:
+        if not request.url.path.endswith(path):
+            return None
+        known = str(request.url) in seen
+        seen.add(str(request.url))
+        return httpx.Response(status) if known else None
+
+    return answers
+
+
+async def test_what_fails_only_side_by_side_is_a_gap() -> None:
+    told: list[str] = []
+    findings, _ = await examined(case("demo-full-protocol"), answers=again(429, "/MedicationRequest"), progress=told)
+    assert (findings.status, findings.not_whole) == ("gaps", ())
+    assert {one.key for one in findings.lost} == {"orders", "orders-recent"}
+    text = " ".join(table(whole(findings)).split())
+    assert "as one hook: orders, orders-recent: server refused (429), although they worked alone" in text
+    assert ", orders failed: refused (429), " in told[-1]
+    assert told[-1].index("orders failed") < told[-1].index("orders-recent failed"), "in the order of the plan"
+
+
+async def test_what_fails_alone_too_is_said_once() -> None:
+    def answers(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(403) if request.url.path.endswith("/MedicationRequest") else None
+
+    findings, _ = await examined(case("demo-full-protocol"), answers=answers)
+    assert {one.key for one in findings.not_whole} == {"orders", "orders-recent"}
+    assert findings.lost == ()
+
+
+async def test_medications_by_reference_that_may_not_be_read_are_a_gap() -> None:
+    def answers(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(403) if request.url.path.endswith("/Medication") else None
+
+    findings, _ = await examined(case("demo-never-proned"), answers=answers)
+    assert (findings.status, {one.key for one in findings.not_whole}) == ("gaps", {"medication"})
+    assert "searches that did not work to their end: medication\n" in table(whole(findings))
+
+
+async def test_labs_that_may_not_be_read_are_not_said_to_be_missing() -> None:
+    def answers(request: httpx.Request) -> httpx.Response | None:
+        forbidden = "1988-5" in str(request.url) + (request.content.decode() if request.method == "POST" else "")
+        return httpx.Response(403) if forbidden else None
+
+    findings, _ = await examined(case("demo-full-protocol"), answers=answers)
+    assert {one.key for one in findings.not_whole} == {"labs"}
+    looked = {one["concept"]: one["looked"] for one in whole(findings)["concepts"]}
+    assert (looked["crp"], looked["anc"], looked["peep"]) == ("no", "no", "yes")
+    assert "not_measured" not in overlay(findings)
+
+
+async def test_one_patient_out_of_reach_ends_nothing() -> None:
+    def answers(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(403) if "elsewhere" in str(request.url) or request.method == "POST" else None
+
+    findings, text = await unusable(answers, "elsewhere", "demo-full-protocol")
+    assert [one.label for one in findings.patients] == ["Patient/elsewhere", "Patient/demo-full-protocol"]
+    assert (findings.status, findings.not_examined) == ("gaps", ())
+    assert "Patient/elsewhere: no search worked" in text
+
+
+async def test_the_whole_run_ends_in_time() -> None:
+    told: list[str] = []
+
+    def clock() -> float:
+        return 600.0 * sum("as one hook" in line for line in told)
+
+    asked = case("demo-full-protocol", "demo-crp-100", "demo-us-units")
+    findings = await examine(asked, bedside=bedside(), progress=told.append, transport=Wire(server()), clock=clock)
+    assert [one.label for one in findings.patients] == ["Patient/demo-full-protocol", "Patient/demo-crp-100"]
+    assert findings.not_examined == ("Patient/demo-us-units",)
+    assert findings.status == "gaps"
+    assert told[-1] == "  15 min are over: nobody else is asked for"
 
 
 # --- a hospital that nobody has configured ---------------------------------------------------------------
@@ -249,6 +337,38 @@ async def test_results_of_another_patient_are_not_looked_at() -> None:
     assert {one.why for one in findings.refused} == {"other-patient"}
 
 
+async def test_records_of_others_among_the_own_are_a_gap() -> None:
+    vaccine = {
+        "resourceType": "Immunization",
+        "id": "i1",
+        "status": "completed",
+        "patient": {"reference": "Patient/other"},
+        "vaccineCode": {"text": "canary"},
+        "occurrenceDateTime": "2026-01-01",
+    }
+    page = {"resourceType": "Bundle", "entry": [{"resource": vaccine, "search": {"mode": "match"}}]}
+
+    def answers(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(200, json=page) if request.url.path.endswith("/Immunization") else None
+
+    findings, text = await unusable(answers, "demo-full-protocol")
+    assert (findings.not_whole, findings.missing, findings.mixed) == ((), (), ("immunizations",))
+    assert findings.status == "gaps"
+    assert "answers hold records of other patients, which were left out: immunizations" in text
+
+
+async def test_results_of_nobody_are_not_looked_at() -> None:
+    nobodys = local.observation(1, (local.SITE, "1", "CRP"))
+    del nobodys["subject"]
+    page = {"resourceType": "Bundle", "entry": [{"resource": nobodys, "search": {"mode": "match"}}]}
+
+    def answers(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(200, json=page) if request.url.path.endswith("/Observation") else None
+
+    findings, _ = await examined(case(local.PATIENT, now=local.NOW), app=server([local.person()]), answers=answers)
+    assert (findings.look_alikes, findings.others) == ((), ())
+
+
 async def test_another_patient_in_place_of_the_one_asked_for() -> None:
     def answers(request: httpx.Request) -> httpx.Response | None:
         if "/Patient/" in request.url.path:
@@ -300,25 +420,34 @@ def refusing(status: int, **more: Any) -> Answers:
 
 @pytest.mark.parametrize("ids", [("demo-full-protocol", "demo-crp-100"), ()])
 @pytest.mark.parametrize(
-    ("answers", "said"),
+    ("answers", "said", "asked"),
     [
-        (refusing(401), "server refused (401)"),
-        (refusing(404), "not found on the server (404)"),
-        (refusing(302, headers={"location": "https://login.example.org"}), "server refused (302)"),
-        (refusing(200, text="<html><body>Sign in, canary</body></html>"), "answer was not FHIR"),
-        (refusing(200, json={"resourceType": "OperationOutcome", "issue": [{"severity": "error"}]}), "failed"),
+        (refusing(401), "server refused (401)", 2),
+        (refusing(404), "not found on the server (404)", 2),
+        (refusing(302, headers={"location": "https://login.example.org"}), "server refused (302)", 2),
+        (refusing(200, text="<html><body>Sign in, canary</body></html>"), "answer was not FHIR", 1),
+        (
+            refusing(200, json={"resourceType": "OperationOutcome", "issue": [{"severity": "error"}]}),
+            "server reported that the search failed",
+            2,
+        ),
     ],
 )
-async def test_a_server_that_answers_nothing_is_unreachable(answers: Answers, said: str, ids: tuple[str, ...]) -> None:
-    findings, text = await unusable(answers, *ids)
+async def test_a_server_that_answers_nothing_is_unreachable(
+    answers: Answers, said: str, asked: int, ids: tuple[str, ...]
+) -> None:
+    told: list[str] = []
+    findings, _ = await examined(case(*ids), answers=answers, progress=told)
+    text = " ".join(table(whole(findings)).split())
     assert findings.status == "unreachable"
     assert "UNREACHABLE" in text
     assert "canary" not in text
-    assert len(findings.patients) == bool(ids), "after a patient of whom nothing was read no other one is asked for"
-    if ids:
-        assert said in text
-    else:
-        assert "name one with --patient ID" in text
+    assert said in text
+    assert len(findings.patients) == (asked if ids else 0), "no patient is asked for where no FHIR server answers"
+    assert findings.not_examined == (("Patient/demo-crp-100",) if ids and asked == 1 else ())
+    if not ids:
+        assert f"neither results nor patients could be searched ({said})" in text
+        assert told[2].startswith("choosing patients") or told[3].startswith("  choosing-results (Observation newest)")
 
 
 async def test_a_server_that_does_not_answer_is_given_up_early() -> None:

@@ -80,6 +80,10 @@ def test_an_overlay_is_found_beside_the_file_and_its_systems_get_short_names(tmp
             r"static: write every code as system\|code",
         ),
         ('signed_by = "x"\nsigned_on = 2026-01-01\ngeneric_ecmo = "maybe"\n', "generic_ecmo"),
+        (
+            'signed_by = "x"\nsigned_on = 2026-01-01\n[unit_when_absent]\n"loinc|1988-5" = "?"\n',
+            r"config\.toml: unit_when_absent: loinc\|1988-5: no unit .*units\.toml",
+        ),
         ('signed_by = "x"\nsigned_on = 2026-01-01\nfio2 = 1\n', "fio2: no such key"),
     ],
 )

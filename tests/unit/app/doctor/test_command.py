@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import os
 import stat
 from collections.abc import Callable
@@ -88,6 +89,12 @@ def case(*arguments: Any) -> Case:
         (["--fhir-url", URL, "--seconds", "0"], "seconds from"),
         (["--fhir-url", URL, "--seconds", "nan"], "seconds from"),
         (["--fhir-url", URL, "--seconds", "x"], "seconds from"),
+        (["--fhir-url", URL, "--minutes", "0"], "minutes from 1 to 240"),
+        (["--fhir-url", URL, "--minutes", "241"], "minutes from 1 to 240"),
+        (["--fhir-url", URL, "--minutes", "soon"], "minutes from 1 to 240"),
+        (["--fhir-url", URL, "--overlay-draft", "x" * 300], "name a new file"),
+        (["--fhir-url", URL, "--overlay-draft", "pyproject.toml/x"], "name a new file"),
+        (["--fhir-url", URL, "--overlay-draft", "a\0b"], "name a new file"),
         (["--fhir-url", URL, "--token-file", "/nowhere/token"], "cannot be read"),
         (["--fhir-url", URL, "--config", "/nowhere/c.toml"], "cannot be read"),
         (["--fhir-url", URL, *(word for n in range(51) for word in ("--patient", n))], "at most 50"),
@@ -107,6 +114,8 @@ def test_what_cannot_be_used_is_refused(
 def test_what_is_asked_for_without_anything_else() -> None:
     made = case("--fhir-url", f"{URL}/")
     assert (made.base, made.token, made.patients, made.sample, made.seconds) == (URL, None, (), 5, 20.0)
+    assert made.total_seconds == 900.0
+    assert case("--fhir-url", URL, "--minutes", "2").total_seconds == 120.0
     assert (made.tenant.zone.key, made.deadline_seconds, made.limits.call_seconds) == ("UTC", 1.4, 1.2)
     assert abs((datetime.now(UTC) - made.now).total_seconds()) < 60
 
@@ -209,6 +218,41 @@ def test_a_draft_is_written_beside_the_report(
     assert run("--fhir-url", URL, "--overlay-draft", path) == 1
     assert "percent_means_fraction" in path.read_text(encoding="utf-8")
     assert "nothing in it is in force" in capsys.readouterr().err
+
+
+def test_a_terminal_that_knows_no_umlauts_gets_them_escaped(examined: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    examined(replace(findings(), uncoded={"Sauerstoffs\u00e4ttigung": 1}))
+    kept = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(kept, encoding="ascii"))
+    assert run("--fhir-url", URL) == 1
+    assert b"Sauerstoffs\\xe4ttigung" in kept.getvalue()
+    collected = io.StringIO()
+    monkeypatch.setattr("sys.stdout", collected)
+    assert run("--fhir-url", URL) == 1
+    assert "Sauerstoffs\u00e4ttigung" in collected.getvalue()
+
+
+def test_a_reader_who_has_gone_is_no_error(examined: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examined(findings())
+    draft = tmp_path / "overlay.toml"
+    there, here = os.pipe()
+    os.close(there)
+    with open(here, "w", encoding="utf-8") as gone:
+        monkeypatch.setattr("sys.stdout", gone)
+        assert run("--fhir-url", URL, "--overlay-draft", draft) == 1
+        gone.write("and what is left makes no noise either")
+    assert draft.exists()
+
+
+def test_progress_that_nobody_reads_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = os.pipe()
+    os.close(there)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with open(here, "w", encoding="utf-8") as gone:
+        monkeypatch.setattr("sys.stderr", gone)
+        command._progress("to nobody")
+        os.dup2(nowhere, gone.fileno())
+    os.close(nowhere)
 
 
 def test_a_file_that_exists_is_never_overwritten(

@@ -11,7 +11,7 @@ import pytest
 
 from app.clinical.knowledge import All, Leaf, Not, Ref
 from app.doctor import codes
-from app.doctor.coverage import Coverage, Found, Refused, leaves, records
+from app.doctor.coverage import Coverage, Found, Input, Refused, State, leaves, records
 from app.doctor.lookalikes import LookAlikes
 from app.sandbox import patients
 from fhir_mappings.coding import Coding
@@ -160,6 +160,65 @@ def test_the_oxygenators_fraction_is_asked_for_on_ecmo_only() -> None:
     assert one.states == (("not-asked", 1),)
     [one] = [one for one in everything()[0].inputs() if one.name == "ecmo_fdo2"]
     assert one.states == (("missing", 1),)
+
+
+def states(coverage: Coverage, name: str) -> dict[str, int]:
+    [one] = [one for one in coverage.inputs() if one.name == name]
+    return dict(one.states)
+
+
+@pytest.mark.parametrize(
+    ("person_", "state"),
+    [
+        ({"gender": "male"}, "not-asked"),
+        ({"birthDate": "1940-01-01"}, "not-asked"),
+        ({"birthDate": "1990-01-01"}, "missing"),
+        ({"gender": "unknown", "birthDate": "1990-01-01"}, "missing"),
+    ],
+)
+def test_pregnancy_is_asked_of_whom_the_rule_asks(person_: local.Resource, state: str) -> None:
+    coverage, _ = counted([person() | person_])
+    assert states(coverage, "pregnancy") == {state: 1}
+
+
+def test_ecmo_that_nobody_recorded_is_known_by_absence_only() -> None:
+    coverage, _ = counted([person()])
+    assert states(coverage, "ecmo_at_gas") == {"by-absence": 1}
+    [one] = [one for one in coverage.inputs() if one.name == "ecmo_at_gas"]
+    assert one.ready
+    assert states(everything()[0], "ecmo_at_gas") == {"usable": 1}
+
+
+@pytest.mark.parametrize(
+    ("states_", "ready"),
+    [
+        ((("missing", 1),), False),
+        ((("not-asked", 4),), True),
+        ((("not-asked", 4), ("missing", 1)), False),
+        ((("missing", 4), ("old", 1)), True),
+        ((("missing", 4), ("by-absence", 1)), True),
+        ((), True),
+    ],
+)
+def test_a_question_that_is_none_for_one_patient_answers_it_for_nobody(
+    states_: tuple[tuple[State, int], ...], ready: bool
+) -> None:
+    assert Input("x", "X", ("safety",), states_).ready == ready
+
+
+@pytest.mark.parametrize(
+    ("text", "example", "unit"),
+    [
+        ("1700000 mg/L", "1700000", "mg/L"),
+        ("030 5550100", "", ""),
+        ("19660301", "", ""),
+        ("1700000 Canary-Name", "", "(a text)"),
+    ],
+)
+def test_of_a_typed_value_only_a_number_with_a_known_unit_is_shown(text: str, example: str, unit: str) -> None:
+    coverage, _ = counted([person(), observation(1, (LOINC, "1988-5", ""), valueString=text)])
+    shown = {(one.example, one.unit) for one in coverage.refused()}
+    assert shown == {(example, unit)}
 
 
 def test_leaves_are_found_wherever_they_stand() -> None:

@@ -66,6 +66,23 @@ def test_one_entry_for_a_code_with_its_commonest_name_and_units() -> None:
     )
 
 
+def test_a_text_beside_a_code_is_not_shown() -> None:
+    typed = observation(1, (SITE, "1", ""), **quantity(4, "mg/L"))
+    typed["code"]["text"] = f"CRP of Mrs {local.NAME}"
+    drug = use("MedicationAdministration", 1, codings=[(SITE, "2", "")], text=f"Kineret for {local.NAME}")
+    _, found = counted([person(), typed, drug])
+    assert {(one.mark, one.display, one.like) for one in found.found()} == {
+        (f"{SITE}|1", "", ("crp",)),
+        (f"{SITE}|2", "", ("anakinra",)),
+    }
+
+
+def test_a_bar_in_a_code_parts_no_system_from_it() -> None:
+    both = [observation(1, (f"{SITE}|a", "b", "CRP")), observation(2, (SITE, "a|b", "CRP"))]
+    _, found = counted([person(), *both])
+    assert sorted((one.mark, one.count) for one in found.found()) == [("", 1), (f"{SITE}|a|b", 1)]
+
+
 def test_what_is_mapped_already_is_no_look_alike() -> None:
     _, found = counted(chart(), overlay=Overlay(codes={f"{SITE}|1234": ("crp", "")}))
     assert [one for one in found.found() if one.mark == f"{SITE}|1234"] == []

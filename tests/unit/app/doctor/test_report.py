@@ -26,6 +26,9 @@ from tests.unit.app.doctor.local import SITE, chart, counted, facts_of
 
 SEARCH = Search("labs", "Observation", "by code", True, "ok", results=3, pages=1, requests=1, bytes=900, ms=12.0)
 
+BESIDE = replace(SEARCH, key="medication", resource_type="Medication", how="by id", planned=False, outcome="failed")
+FORBIDDEN = replace(SEARCH, outcome="failed", why="refused", params=(("status", "403"),), results=0)
+
 
 @cache
 def findings() -> Findings:
@@ -81,12 +84,11 @@ def all_ready() -> Findings:
         (lambda: replace(all_ready(), patients=(Patient("p", (replace(SEARCH, outcome="empty"),)),)), "ready"),
         (lambda: replace(all_ready(), patients=(Patient("p", (SEARCH, replace(SEARCH, outcome="partial"))),)), "gaps"),
         (lambda: replace(all_ready(), patients=(Patient("p", (SEARCH, replace(SEARCH, outcome="failed"))),)), "gaps"),
-        (
-            lambda: replace(
-                all_ready(), patients=(Patient("p", (SEARCH, replace(SEARCH, outcome="failed", planned=False))),)
-            ),
-            "ready",
-        ),
+        (lambda: replace(all_ready(), patients=(Patient("p", (SEARCH, replace(BESIDE, own=True))),)), "ready"),
+        (lambda: replace(all_ready(), patients=(Patient("p", (SEARCH, BESIDE)),)), "gaps"),
+        (lambda: replace(all_ready(), patients=(Patient("p", (SEARCH,), Hook(1, 1, 1, (), (BESIDE,))),)), "gaps"),
+        (lambda: replace(all_ready(), patients=(Patient("p", (SEARCH,), None, False, ("labs",)),)), "gaps"),
+        (lambda: replace(all_ready(), not_examined=("patient 2",)), "gaps"),
         (lambda: replace(all_ready(), patients=(Patient("p", (SEARCH,), Hook(1, 1, 1, ("labs",))),)), "gaps"),
         (lambda: replace(all_ready(), patients=(Patient("p", (SEARCH,), None, True),)), "gaps"),
         (lambda: replace(all_ready(), patients=(Patient("p", (replace(SEARCH, outcome="failed"),)),)), "unreachable"),
@@ -113,7 +115,13 @@ def test_the_document_is_plain_json_with_its_schema() -> None:
         "software": "Some Server 1.0",
         "fhir_version": "4.0.1",
     }
-    assert whole["patients"]["examined"][0]["hook"] == {"ms": 310, "requests": 16, "bytes": 120000, "late": []}
+    assert whole["patients"]["examined"][0]["hook"] == {
+        "ms": 310,
+        "requests": 16,
+        "bytes": 120000,
+        "late": [],
+        "lost": [],
+    }
 
 
 def test_every_concept_that_is_asked_for_is_in_it_found_or_not() -> None:
@@ -125,6 +133,7 @@ def test_every_concept_that_is_asked_for_is_in_it_found_or_not() -> None:
         "text": "ALT",
         "need": "labs",
         "found": True,
+        "looked": "yes",
         "results": 1,
         "patients": 1,
         "codes": [{"code": "loinc|1742-6", "count": 1}],
@@ -138,6 +147,7 @@ def test_every_concept_that_is_asked_for_is_in_it_found_or_not() -> None:
         "text": "CRP",
         "need": "labs",
         "found": False,
+        "looked": "yes",
         "results": 0,
         "patients": 0,
         "refused": 2,
@@ -236,7 +246,7 @@ def test_no_line_is_wider_than_a_terminal() -> None:
 
 def test_the_report_says_what_is_missing() -> None:
     text = re.sub(r"\s+", " ", report())
-    assert "GAPS: not found in any patient: PaO2/FiO2," in text
+    assert "GAPS: not known of any patient: PaO2/FiO2," in text
     assert "crp: no unit, once, newest 45 [loinc|1988-5]" in text
     assert "sign in the overlay which unit it is (overlay: unit_when_absent)" in text
     assert f"Observation.code {SITE}|1234 'CRP quant' mg/L, 3 times, like crp: add to the site overlay (codes)" in text
@@ -276,6 +286,94 @@ def test_what_went_wrong_with_the_searches_is_said_once() -> None:
     cut = report(searched(replace(SEARCH, outcome="partial", why="page-limit", unsent=("date",))))
     assert "sent without date" in cut
     assert "searches that did not work to their end: labs" in cut
+
+
+def test_what_could_not_be_looked_at_is_not_called_missing() -> None:
+    def shown(*patients: Patient) -> tuple[str, str]:
+        made = replace(findings(), patients=patients)
+        [said] = {one["looked"] for one in answer(made)["concepts"] if one["need"] == "labs"}
+        [row] = [line for line in report(made).splitlines() if line.startswith("  Factor V")]
+        return said, " ".join(row.split())
+
+    cut = replace(SEARCH, outcome="partial", why="page-limit")
+    own = replace(FORBIDDEN, planned=False, own=True)
+    assert shown(Patient("p", (SEARCH, own))) == ("yes", "Factor V not found")
+    assert shown(Patient("p", (FORBIDDEN,))) == ("no", "Factor V not looked at")
+    assert shown(Patient("p", ())) == ("no", "Factor V not looked at")
+    assert shown(Patient("p", (SEARCH,), None, True)) == ("no", "Factor V not looked at")
+    partly = ("part", "Factor V not found in what was read")
+    assert shown(Patient("p", (cut,))) == partly
+    assert shown(Patient("p", (SEARCH,)), Patient("q", (FORBIDDEN,))) == partly
+    assert shown(Patient("p", (SEARCH,), None, False, ("labs",))) == partly
+    assert shown(Patient("p", (SEARCH,), None, False, ("virology",)))[0] == "yes"
+
+
+def test_what_worked_alone_and_not_as_one_hook_is_said() -> None:
+    many = replace(FORBIDDEN, key="orders", params=(("status", "429"),))
+    made = searched(SEARCH, hook=Hook(900, 16, 1000, (), (many, replace(many, key="labs"), BESIDE)))
+    text = " ".join(report(made).split())
+    assert "as one hook: orders, labs: server refused (429), although they worked alone" in text
+    assert "as one hook: medication: not read, although it worked alone" in text
+    assert "patient 1: as one hook 900 ms of 1.4 s, 16 requests, 1 kB, orders: server refused (429), labs:" in text
+    assert answer(made)["lost"][0] == {"need": "orders", "why": "server refused (429)"}
+    assert answer(made)["patients"]["examined"][0]["hook"]["lost"] == answer(made)["lost"]
+
+
+def test_records_of_others_in_an_answer_are_a_gap_with_its_searches() -> None:
+    made = replace(findings(), patients=(Patient("p", (SEARCH,), Hook(1, 1, 1), False, ("labs", "orders")),))
+    assert "answers hold records of other patients, which were left out: labs, orders" in report(made)
+    assert answer(made)["patients"]["examined"][0]["mixed"] == ["labs", "orders"]
+
+
+def test_who_was_not_examined_is_listed() -> None:
+    made = replace(findings(), not_examined=("patient 2", "patient 3"))
+    assert "  patients not examined: 2" in report(made)
+    assert "  not examined: patient 2, patient 3" in report(made)
+    assert answer(made)["patients"]["not_examined"] == ["patient 2", "patient 3"]
+
+
+@pytest.mark.parametrize(
+    ("why", "status", "remedy"),
+    [
+        ("refused", "302", "the base address is another one; redirects are not followed"),
+        ("refused", "400", "the server does not take a parameter"),
+        ("refused", "401", "no token, or not accepted"),
+        ("refused", "403", "the token lacks Observation.rs, or the right to this patient"),
+        ("refused", "418", None),
+        ("not-found", "404", "the base address is another one, or the server has no Observation: then absent_source"),
+        ("server-error", "500", "look into the server's log at this time"),
+    ],
+)
+def test_the_remedy_is_that_of_the_status_seen(why: str, status: str, remedy: str | None) -> None:
+    [labs] = answer(searched(replace(FORBIDDEN, why=why, params=(("status", status),))))["searches"]
+    [said] = labs.get("remedy", [None])
+    assert said == remedy or (remedy and said.startswith(remedy))
+
+
+@pytest.mark.parametrize(
+    ("why", "status", "advised"),
+    [
+        ("refused", "403", True),
+        ("refused", "401", False),
+        ("refused", "302", False),
+        ("server-error", "500", True),
+        ("timeout", "", True),
+        ("unreachable", "", False),
+        ("not-fhir-json", "", False),
+    ],
+)
+def test_why_nobody_could_be_chosen_is_said(why: str, status: str, advised: bool) -> None:
+    params = (("status", status),) if status else ()
+    one = replace(FORBIDDEN, key="choosing-results", how="newest", planned=False, own=True, why=why, params=params)
+    made = replace(
+        findings(), patients=(), inputs=(), chosen="failed", choosing=(one, replace(one, key="choosing-list"))
+    )
+    text = " ".join(report(made).split())
+    [reason] = answer(made)["patients"]["why"]
+    assert f"Patients 0, none: neither results nor patients could be searched ({reason})" in text
+    assert f"choosing-results, choosing-list: {reason}; " in text
+    assert ("or name patients: --patient ID" in text) == advised
+    assert answer(made)["status"] == "unreachable"
 
 
 def test_an_id_that_nobody_has_is_no_wrong_address() -> None:
@@ -338,7 +436,7 @@ def test_cells_are_wrapped() -> None:
 
 # --- the draft --------------------------------------------------------------------------------------------
 
-PROPOSAL = re.compile(r'^( *)#(?=["\[]|signed_|concept =|generic_ecmo =)', re.MULTILINE)
+PROPOSAL = re.compile(r'^( *)#(?=["\[]|signed_|concept =|generic_ecmo =|alt =)', re.MULTILINE)
 
 
 def test_the_draft_as_written_is_refused(tmp_path: Path) -> None:
@@ -370,13 +468,19 @@ def test_taking_all_marks_away_is_no_signature(tmp_path: Path) -> None:
     path.write_text(uncommented().replace('signed_by = ""', 'signed_by = "Dr. A"'), encoding="utf-8")
     with pytest.raises(SettingsError, match="local_uln"):
         load_overlay(path)
+    limited = uncommented().replace('signed_by = ""', 'signed_by = "Dr. A"').replace('alt = "?"', "alt = 45")
+    path.write_text(limited, encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"unit_when_absent: loinc\|1988-5"):
+        load_overlay(path)
 
 
 def edited(tmp_path: Path) -> Overlay:
     """Every proposal taken over, every question mark answered, signed."""
     path = tmp_path / "overlay.toml"
     text = uncommented().replace('signed_by = ""', 'signed_by = "Dr. A"')
-    text = text.replace('"alt" = "?"', '"alt" = 45').replace('"loinc|1988-5" = "?"', '"loinc|1988-5" = "mg/L"')
+    text = text.replace('alt = "?"   # a number, no quotes', "alt = 45").replace(
+        '"loinc|1988-5" = "?"', '"loinc|1988-5" = "mg/L"'
+    )
     path.write_text(text, encoding="utf-8")
     return load_overlay(path)
 
@@ -448,6 +552,33 @@ def test_types_that_the_server_does_not_have_are_proposed() -> None:
     made = searched(gone, here, lost, nobody, server=Server("https://x", True, missing_types=("Procedure",)))
     text = PROPOSAL.sub(r"\1", overlay(made)).partition("absent_source = [")[2].partition("]")[0]
     assert re.findall(r'"(\w+)"', text) == ["Procedure", "Immunization"]
+
+
+def proposed(name: str, made: Findings) -> list[str]:
+    return re.findall(r'#"(\w+)"', overlay(made).partition(f"{name} = [")[2].partition("]")[0])
+
+
+def test_what_was_not_looked_at_is_not_proposed_as_never_measured() -> None:
+    assert proposed("not_measured", findings()) == ["anc", "ast"]
+    for searches in ((FORBIDDEN,), (replace(SEARCH, outcome="partial"),), (SEARCH, FORBIDDEN), ()):
+        assert proposed("not_measured", searched(*searches)) == [], searches
+    mixed = replace(findings(), patients=(Patient("p", (SEARCH,), None, False, ("labs",)),))
+    assert proposed("not_measured", mixed) == []
+
+
+def test_a_type_that_was_read_in_part_is_not_proposed_as_absent() -> None:
+    cut = replace(SEARCH, key="allergies", resource_type="AllergyIntolerance", outcome="partial", why="not-found")
+    assert proposed("absent_source", searched(cut)) == []
+    assert proposed("absent_source", searched(replace(cut, outcome="failed", why="refused"))) == []
+    assert proposed("absent_source", searched(replace(cut, outcome="failed"))) == ["AllergyIntolerance"]
+
+
+def test_a_kind_that_the_mapping_refuses_is_not_offered() -> None:
+    crp = LookAlike("codes", "Observation.code", f"{SITE}|1", "CRP", ("crp",), 1)
+    fio2 = LookAlike("codes", "Observation.code", f"{SITE}|2", "FiO2", ("fio2",), 1)
+    text = overlay(replace(findings(), look_alikes=(crp, fio2)))
+    assert "# kind of fio2: ventilator, inhaled; without one: ventilator" in text
+    assert "kind of crp" not in text
 
 
 def test_a_draft_of_nothing_has_no_proposal() -> None:
