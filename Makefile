@@ -17,6 +17,8 @@ FHIR ?=
 HAPI_ARGS ?=
 # Options of pytest. Giving any means part of the suite, so the coverage gate is then left out.
 PYTEST_ARGS ?=
+# Processes that share the whole suite; files stay in one piece.
+TEST_PROCESSES ?= 2
 # Branch coverage, in percent, below which `make test` fails for the packages that decide or translate.
 COVERAGE_GATE ?= 100
 COVERAGE_GATED := cds_hooks/*,fhir_mappings/*,app/clinical/*
@@ -58,7 +60,7 @@ dev: $(DEV) ## install the service and the development tools into .venv
 test: $(DEV) ## run the whole test suite and hold the coverage gate
 	@echo '== tests'
 ifeq ($(strip $(PYTEST_ARGS)),)
-	@$(PY) -m pytest --cov --cov-report=
+	@$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=
 	@$(MAKE) coverage
 else
 	@$(PY) -m pytest $(PYTEST_ARGS)

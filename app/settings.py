@@ -36,7 +36,7 @@ LOCAL_ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 CALL_SHARE: Final = Decimal("0.85")
 """Of the deadline, for one FHIR request where the file says nothing; the rest is for what its answer asks for."""
 
-HOOKS_AT_ONCE: Final = 128
+HOOKS_AT_ONCE: Final = 64
 """Calls being answered at once; beyond it the answer is 503 at once, instead of every answer late."""
 
 ANONYMOUS: Final = "anonymous"

@@ -123,7 +123,7 @@ class _Server:
     """What is kept of one configured server: nothing of a patient."""
 
     __slots__ = (
-        *("base", "breaker", "capability", "known", "learn_at", "learning", "places", "transport", "tried"),
+        *("base", "breaker", "capability", "learn_at", "learning", "places", "transport", "tried"),
         "_refused",
     )
 
@@ -132,7 +132,6 @@ class _Server:
         self.transport = transport
         self.breaker = breaker
         self.capability = Capability()
-        self.known = False
         self.learn_at = 0.0
         self.learning: asyncio.Task[None] | None = None
         self.tried = False
@@ -235,7 +234,6 @@ class Gateway:
                 weigh=tally.weigh,
             )
             server.capability = read_capability(body)
-            server.known = True
             server.learn_at = self._clock() + KEPT
         except Exception:  # noqa: BLE001  (a task of nobody: whatever it is, it is tried again later)
             server.learn_at = self._clock() + TRIED_AGAIN

@@ -57,6 +57,12 @@ def comparable(cards: list[dict[str, Any]]) -> Any:
     return json.loads(re.sub(r"http://127\.0\.0\.1:\d+/fhir/", "", text))
 
 
+def suggested(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every resource that the cards offer."""
+    suggestions = [suggestion for card in cards for suggestion in card.get("suggestions", ())]
+    return [action["resource"] for suggestion in suggestions for action in suggestion["actions"]]
+
+
 @STORIES
 async def test_read_from_the_server(story: Story, bedside: Ward, expected: dict[str, Any]) -> None:
     answer = await bedside.call(story.patient_id)
@@ -64,6 +70,9 @@ async def test_read_from_the_server(story: Story, bedside: Ward, expected: dict[
     assert decision(answer)["outcome"] == story.expect["outcome"]
     assert comparable(same_words(answer)) == expected[story.patient_id]
     assert bedside.reading(answer)["asked_without"] == {}, "HAPI declares every parameter that we send"
+    for resource in suggested(answer.json()["cards"]):
+        checked = await bedside.fhir.post(f"{bedside.base}/{resource['resourceType']}/$validate", json=resource)
+        assert {issue["severity"] for issue in checked.json()["issue"]} <= {"information", "warning"}
 
 
 @STORIES

@@ -14,7 +14,7 @@ from app.sandbox import patients
 from tests.integration.hospital import hook, opened, same_words, settings_for
 
 TIMES = 3
-AT_ONCE = 8
+AT_ONCE = 3
 
 
 @pytest.mark.parametrize("gather", ["parallel", "scope-first"])
