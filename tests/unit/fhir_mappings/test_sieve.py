@@ -119,3 +119,8 @@ def test_no_bytes_break_it(raw: bytes) -> None:
         page(raw)
     except Unreadable:
         return
+
+
+def test_an_entry_prints_nothing_of_what_it_holds() -> None:
+    (entry,) = page(b'{"resourceType":"Patient","id":"id-canary"}').entries
+    assert repr(entry) == "Entry(Patient, 43 bytes)"
