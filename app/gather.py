@@ -443,8 +443,11 @@ async def _uncoded(
         whole = await reader.read(asking.without_codes(need))
         if whole.source.outcome != "failed":
             return whole
-        if not refers:
-            return answer
+        if not refers:  # it could not be looked whether any refers: what was found counts, what was not does not
+            lost = whole.source
+            return replace(
+                answer, source=replace(answer.source, outcome="partial", why=lost.why, params=lost.params, reaches=now)
+            )
     return replace(answer, source=replace(answer.source, outcome="partial", why="by-reference", reaches=now))
 
 

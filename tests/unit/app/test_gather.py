@@ -448,7 +448,8 @@ async def test_where_nothing_recent_shows_how_a_server_writes_all_are_read(route
         side_effect=lambda request: httpx.Response(200 if "code" in request.url.params else 403, json=bundle())
     )
     gathered = await collect(router, None, plan=(ORDERS, ADMINISTRATIONS, LONG_ACTING), base=BASE)
-    assert part(gathered, "long-acting").source.outcome == "empty", "nothing says that anything is a reference"
+    lost = part(gathered, "long-acting").source
+    assert (lost.outcome, lost.why, lost.reaches) == ("partial", "refused", NOW), "nobody could look: never an absence"
     assert part(gathered, "administrations").source.outcome == "failed"
 
 
