@@ -25,6 +25,9 @@ from tests.bench.body import call  # noqa: E402  (the root has to be on the path
 HOST = "127.0.0.1"
 PATH = "/cds-services/anakinra-ruxolitinib-patient-view"
 NAMES = ("service", "floor", "validated")
+PATIENCE = 10
+"""How often a request that a starved server refused (503) is sent again; the refused ones are not measured."""
+
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -110,13 +113,22 @@ async def _load(port: int, body: bytes, *, count: int, width: int) -> list[float
     left = iter(range(count))
     headers = {"content-type": "application/json"}
 
+    async def once(session: aiohttp.ClientSession) -> int:
+        async with session.post(f"http://{HOST}:{port}{PATH}", data=body, headers=headers) as answer:
+            await answer.read()
+            return answer.status
+
     async def worker(session: aiohttp.ClientSession) -> None:
         for _ in left:
-            started = time.perf_counter()
-            async with session.post(f"http://{HOST}:{port}{PATH}", data=body, headers=headers) as answer:
-                await answer.read()
-                if answer.status != 200:
-                    raise SystemExit(f"status {answer.status}: the benchmark measures nothing")
+            for _ in range(PATIENCE):
+                started = time.perf_counter()
+                status = await once(session)
+                if status != 503:
+                    break
+                print("  503: this machine is busy with something else, asked again", file=sys.stderr)
+                await asyncio.sleep(1)
+            if status != 200:
+                raise SystemExit(f"status {status}: the benchmark measures nothing")
             latencies.append((time.perf_counter() - started) * 1000)
 
     async with aiohttp.ClientSession() as session:
