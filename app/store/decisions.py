@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 from sqlalchemy import delete, insert, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert as insert_once
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.store import engine
+from app.store import feedback as feedbacks
 from app.store.errors import BadDatabase, NotRecorded
-from app.store.models import decision_answers, decision_facts, decisions, knowledge
+from app.store.feedback import Feedback, Kept
+from app.store.models import decision_answers, decision_cards, decision_facts, decisions, feedback_words, knowledge
+from app.store.models import feedback as feedback_table
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A card of the answer: its uuid, what it is (`protocol`, `safety`, ...), and the uuids of its suggestions."""
+
+    card: str
+    name: str
+    indicator: str
+    suggestions: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +63,13 @@ class Decision:
     gaps: Sequence[Any] = field(default=(), repr=False)
     reading: Mapping[str, Any] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
+    cards: tuple[Shown, ...] = ()
 
 
 _DIALECT = sqlite.dialect(paramstyle="named")
-_INSERT, _INSERT_FACTS, _INSERT_ANSWER = (
-    str(insert(table).compile(dialect=_DIALECT)) for table in (decisions, decision_facts, decision_answers)
+_INSERT, _INSERT_FACTS, _INSERT_ANSWER, _INSERT_CARD = (
+    str(insert(table).compile(dialect=_DIALECT))
+    for table in (decisions, decision_facts, decision_answers, decision_cards)
 )
 _COLUMNS = tuple(
     (column.name, column.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)) for column in decisions.columns
@@ -70,6 +86,9 @@ _SELECT = (
     .outerjoin(decision_facts, decision_facts.c.decision_id == decisions.c.id)
     .outerjoin(decision_answers, decision_answers.c.decision_id == decisions.c.id)
 )
+_SHOWN = select(
+    decision_cards.c.card, decision_cards.c.name, decision_cards.c.indicator, decision_cards.c.suggestions
+).order_by(decision_cards.c.name)
 
 
 class Store:
@@ -141,18 +160,35 @@ class Store:
         try:
             async with self._engine.connect() as connection:
                 found = (await connection.execute(_SELECT.where(decisions.c.id == decision_id))).mappings().first()
+                shown = (await connection.execute(_SHOWN.where(decision_cards.c.decision_id == decision_id))).mappings()
+                cards = tuple(Shown(**{**row, "suggestions": tuple(row["suggestions"])}) for row in shown)
         except SQLAlchemyError:
             raise BadDatabase("the decision could not be read") from None
-        return None if found is None else Decision(**found)
+        return None if found is None else Decision(**found, cards=cards)
+
+    async def keep_feedback(
+        self, entries: Iterable[Feedback], *, client: str, service: str, received_at: datetime
+    ) -> Kept:
+        """Commit the entries of one feedback call, all or none; a repeat stays one row. Raises NotRecorded."""
+        try:
+            async with self._engine.begin() as connection:
+                return await feedbacks.keep(
+                    connection, entries, client=client, service=service, received_at=received_at
+                )
+        except (SQLAlchemyError, OSError, ValueError):
+            raise NotRecorded("the feedback could not be committed") from None
 
     async def remove_patient(self, patient: str) -> int:
-        """Remove the facts and answers of all decisions about a patient; how many decisions that were.
+        """Remove the facts and answers of all decisions about a patient, and what was typed about their cards; how many
+        decisions that were.
 
         The decisions stay, without anything that says whose they were. Raises NotRecorded.
         """
         of_patient = select(decision_facts.c.decision_id).where(decision_facts.c.patient == patient)
         try:
             async with self._engine.begin() as connection:
+                about = select(feedback_table.c.id).where(feedback_table.c.decision_id.in_(of_patient))
+                await connection.execute(delete(feedback_words).where(feedback_words.c.feedback_id.in_(about)))
                 await connection.execute(delete(decision_answers).where(decision_answers.c.decision_id.in_(of_patient)))
                 removed = await connection.execute(delete(decision_facts).where(decision_facts.c.patient == patient))
         except SQLAlchemyError:
@@ -168,3 +204,14 @@ def _rows(decision: Decision) -> Iterator[tuple[str, dict[str, Any]]]:
         yield _INSERT_FACTS, {"decision_id": decision.id, "patient": decision.patient or "", "facts": decision.facts}
     if decision.answer is not None:
         yield _INSERT_ANSWER, {"decision_id": decision.id, "status": decision.status, "body": decision.answer}
+    for shown in decision.cards:
+        yield (
+            _INSERT_CARD,
+            {
+                "card": shown.card,
+                "decision_id": decision.id,
+                "name": shown.name,
+                "indicator": shown.indicator,
+                "suggestions": msgspec.json.encode(list(shown.suggestions)).decode(),
+            },
+        )

@@ -1,9 +1,10 @@
-"""The tables. What may identify a patient stands in two tables of its own, whose rows can be removed.
+"""The tables. What may identify a patient stands in tables of its own, whose rows can be removed.
 
 `decisions` and `knowledge` say what was decided, by which knowledge and on which evidence, for as long as a site keeps
-them; `decision_facts` (the facts, and the patient's id) and `decision_answers` (the bytes that were sent) go when the
-patient's data have to. A decision can be repeated as long as its facts are there. Evidence and gaps in `decisions` name
-resources by reference, values, units and times, and hold no text about the person.
+them; `decision_facts` (the facts, and the patient's id), `decision_answers` (the bytes that were sent) and
+`feedback_words` (what a user typed about a card) go when the patient's data have to. A decision can be repeated as
+long as its facts are there. Evidence and gaps in `decisions` name resources by reference, values, units and times, and
+hold no text about the person.
 """
 
 from __future__ import annotations
@@ -90,4 +91,41 @@ decision_answers = Table(
     Column("decision_id", String(36), ForeignKey("decisions.id", ondelete="CASCADE"), primary_key=True),
     Column("status", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
+)
+
+decision_cards = Table(
+    "decision_cards",
+    metadata,
+    Column("card", String(36), primary_key=True),
+    Column("decision_id", String(36), ForeignKey("decisions.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("indicator", String(16), nullable=False),
+    Column("suggestions", Json, nullable=False),
+    Index("decision_cards_decision", "decision_id"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("received_at", Instant, nullable=False),
+    Column("client", String(200), nullable=False),
+    Column("service", String(200), nullable=False),
+    Column("card", String(64), nullable=False),
+    Column("decision_id", String(36), ForeignKey("decisions.id", ondelete="CASCADE"), nullable=True),
+    Column("outcome", String(16), nullable=False),
+    Column("outcome_at", Instant, nullable=True),
+    Column("suggestions", Json, nullable=False),
+    Column("reason_code", String(64), nullable=False),
+    Column("reason_system", String(200), nullable=False),
+    Index("feedback_decision", "decision_id"),
+)
+
+feedback_words = Table(
+    "feedback_words",
+    metadata,
+    Column("feedback_id", Integer, ForeignKey("feedback.id", ondelete="CASCADE"), primary_key=True),
+    Column("display", Text, nullable=False),
+    Column("comment", Text, nullable=False),
 )
