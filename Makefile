@@ -23,6 +23,8 @@ TEST_PROCESSES ?= 2
 COVERAGE_GATE ?= 100
 COVERAGE_GATED := cds_hooks/*,fhir_mappings/*,app/clinical/*
 BENCH_ARGS ?=
+# Options of the mutation run: --sample N, --target PERCENT, --processes N, --file NAME, --names.
+MUTATION_ARGS ?=
 UV ?= uv
 
 PY := $(VENV)/bin/python
@@ -34,8 +36,8 @@ DEV := $(VENV)/.installed-dev
 # An environment whose interpreter has gone (an upgrade, another machine) is made anew, and filled anew.
 $(shell [ -x $(PY) ] || rm -f $(LOCKED) $(PROJECT) $(DEV))
 
-.PHONY: help demo hapi install dev test test-hapi test-oauth coverage lint types borders check openapi \
-    bench bench-gateway bench-scope lock install-check clean distclean
+.PHONY: help demo hapi install dev test test-hapi test-oauth coverage lint types borders check openapi safety-file \
+    knowledge-page mutation bench bench-gateway bench-scope lock install-check clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -103,6 +105,15 @@ openapi: $(PROJECT) ## write openapi.yaml from the service's routes
 	@$(VENV)/bin/rescue-cds openapi >openapi.yaml.new && mv openapi.yaml.new openapi.yaml || \
 	    { rm -f openapi.yaml.new; exit 1; }
 	@echo 'openapi.yaml written'
+
+safety-file: $(PROJECT) ## write the generated pages of docs/safety
+	@$(PY) tools/safety_file.py
+
+knowledge-page: $(PROJECT) ## write docs/safety/clinical-knowledge.md from the knowledge files
+	@$(PY) tools/knowledge_page.py
+
+mutation: $(DEV) ## does a signed case notice each change of the knowledge? MUTATION_ARGS="--sample 100" for a part
+	@$(PY) -m tests.cases.mutation $(MUTATION_ARGS)
 
 bench: $(DEV) ## CPU per request, throughput and latency beside the floor
 	@$(PY) tests/bench/run.py $(BENCH_ARGS)

@@ -13,13 +13,16 @@ from typing import Any
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
-from app import report
+from app import followup_card, report
 from app.clinical.assessment import Assessment
+from app.clinical.changes import Change
 from app.clinical.chart import hours_text
 from app.clinical.criteria import Answer
 from app.clinical.findings import Finding
 from app.clinical.reading import Evidence, Reason, decimal_text
 from app.clinical.results import CriterionResult, SafetyResult
+from app.outlook import UNSEEN, Outlook
+from app.protocols.review import MONTHS, is_over
 from app.protocols.words import Words
 from cds_hooks import markdown
 from cds_hooks.markdown import Safe
@@ -43,6 +46,7 @@ EVIDENCE = "org.rescue-cds.evidence"
 
 SUMMARY_LIMIT = 139
 MOST_GAPS = 8
+MOST_CHANGES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,18 @@ class Draft:
     resource: dict[str, Any]
 
 
-def build(assessment: Assessment, *, words: Words, decision: UUID, drafts: Sequence[Draft]) -> tuple[Card, ...]:
-    """The cards of an assessment; `drafts` are used only when it allows a suggestion."""
-    page = _Page(assessment, words=words.cleaned_by(_clean), decision=decision)
+def build(
+    assessment: Assessment,
+    *,
+    words: Words,
+    decision: UUID,
+    drafts: Sequence[Draft],
+    source_url: str | None = None,
+    outlook: Outlook = UNSEEN,
+) -> tuple[Card, ...]:
+    """The cards of an assessment; `drafts` are used only when it allows a suggestion. `source_url` is where a reader
+    finds what the knowledge rests on; None: not known. `outlook` of the protocols that speak."""
+    page = _Page(assessment, words=words.cleaned_by(_clean), decision=decision, source_url=source_url, outlook=outlook)
     cards = []
     if assessment.row.card == "thresholds-met":
         cards.append(page.thresholds_met(drafts if assessment.suggest else ()))
@@ -69,12 +82,12 @@ def build(assessment: Assessment, *, words: Words, decision: UUID, drafts: Seque
     return tuple(cards)
 
 
-def notice(key: str, *, words: Words, decision: UUID) -> Card:
+def notice(key: str, *, words: Words, decision: UUID, source_url: str | None = None) -> Card:
     """The one card when nothing was evaluated: `identity` (warning) or `not_evaluated` (info)."""
     return Card(
         summary=words.card("summary", key),
         indicator="warning" if key == "identity" else "info",
-        source=_source(words),
+        source=_source(words, source_url),
         detail=words.card("detail", key),
         uuid=str(uuid5(decision, "card/notice")),
         override_reasons=_overrides(words),
@@ -82,10 +95,14 @@ def notice(key: str, *, words: Words, decision: UUID) -> Card:
 
 
 class _Page:
-    def __init__(self, assessment: Assessment, *, words: Words, decision: UUID) -> None:
+    def __init__(
+        self, assessment: Assessment, *, words: Words, decision: UUID, source_url: str | None, outlook: Outlook
+    ) -> None:
         self.a = assessment
+        self.outlook = outlook
         self.words = words
         self.decision = decision
+        self.source_url = source_url
         self.zone = ZoneInfo(assessment.zone)
         self.simple = assessment.protocol("pilot-simple")
         self.full = assessment.protocol("pilot-full")
@@ -100,8 +117,10 @@ class _Page:
         elif not drafts:
             summary = f"{summary}; {self.words.card('summary', 'met_withheld')}"
         parts = [_own(self.words.card("detail", "honest")), *self._verdict_lines()]
+        parts += self._holds(self.outlook.earliest("pilot-simple", "pilot-full"))
         parts += self._section("withheld", self._withheld())
         parts += self._criteria()
+        parts += self._changes("pilot-full")
         parts += self._already()
         if self.a.row.suggestions:
             parts += self._section("confirm", [self._reason(r) for r in self.a.confirm])
@@ -120,7 +139,9 @@ class _Page:
         missing = ", ".join(self.words.title(m) for m in self.simple.missing)
         summary = self.words.card("summary", "undetermined", missing=missing)
         parts = [_own(self.words.card("detail", "undetermined"))]
+        parts += self._holds(self.outlook.earliest("pilot-simple"))
         parts += self._criteria()
+        parts += self._changes("pilot-simple")
         parts += self._section("missing", [_own(self.words.obtain(m)) for m in self.simple.missing])
         parts += self._already()
         parts += self._section("safety", self._safety_lines())
@@ -130,13 +151,16 @@ class _Page:
         )
 
     def course(self) -> Card:
-        since = self._time(self.a.course_since) if self.a.course_since else ""
-        parts = [_own(self.words.card("detail", "course", since=since)), *self._not_looked_at(), self._version()]
+        running = self.a.follow_up.course
+        if running is None:
+            raise ValueError("a follow-up card needs a running course")
+        since = self._time(running.since)
+        found = followup_card.content(self.a.follow_up, running=running, since=since, words=self.words)
         return self._card(
             "protocol",
-            summary=self.words.card("summary", "course", since=since),
-            indicator="info",
-            parts=parts,
+            summary=found.summary,
+            indicator=found.indicator,
+            parts=[*found.parts, *self._not_looked_at(), self._version()],
             extension={EVIDENCE: self._entries()},
         )
 
@@ -188,7 +212,7 @@ class _Page:
         return (
             _own(", ".join(drugs)),
             _own(", ".join(severities)),
-            _own("; ".join(s.rule.title for s in results)),
+            _own("; ".join(_clean(s.rule.title) for s in results)),
             _own(self.words.term_of_card("finding", results[0].finding.presence)),
             _own(report.because(results[0].outcome, words=self.words)),
         )
@@ -220,6 +244,27 @@ class _Page:
                 line += " " + self.words.card("detail", "rescue_prone")
             return [_own(line)]
         return []
+
+    def _holds(self, until: datetime | None) -> list[Safe]:
+        return [] if until is None else [_own(self.words.card("changes", "holds", until=self._time(until)))]
+
+    def _changes(self, protocol: str) -> list[Safe]:
+        """What would change a verdict: what is shown is a condition on the record, never something to be done."""
+        flips = self.outlook.changes.get(protocol, ())
+        subject = self.words.card("changes", protocol)
+        lines = []
+        for flip in flips[:MOST_CHANGES]:
+            key = "to_met" if flip.to is Finding.MET else "to_not_met"
+            changes = self.words.card("changes", "and").join(map(self._change, flip.changes))
+            lines.append(_own(self.words.card("changes", key, what=subject, changes=changes)))
+        if len(flips) > MOST_CHANGES:
+            lines.append(_own(self.words.card("detail", "more", count=str(len(flips) - MOST_CHANGES))))
+        return self._section("changes", lines)
+
+    def _change(self, change: Change) -> str:
+        key = "number" if change.spans else "state"
+        title, needs = self.words.input_title(change.input), self.words.needs_said(change)
+        return self.words.card("changes", key, input=title, needs=needs, has=self.words.has(change))
 
     def _criteria(self) -> list[Safe]:
         header = tuple(_own(h) for h in ("Criterion", "Value", "Age", "Threshold", "Finding"))
@@ -257,7 +302,8 @@ class _Page:
         return " to ".join(texts)
 
     def _already(self) -> list[Safe]:
-        return self._section("already", [self._reason(r.reason) for _, r in self.a.study_drugs if r.state == "present"])
+        known = [self._reason(r.reason) for _, r in self.a.study_drugs if r.state == "present"]
+        return self._section("already", [*known, *followup_card.not_started(self.a.follow_up, words=self.words)])
 
     def _withheld(self) -> list[Safe]:
         """Why no order is offered: a safety finding with its drug and what is on record; what one missing source
@@ -288,8 +334,11 @@ class _Page:
             b = self.a.background
             platelets = "not found" if b.platelets is None else f"{_number(b.platelets)} x 10⁹/L"
             lines += [self.words.card("detail", "anticoagulation", platelets=platelets)]
-            lines += [self.words.card("detail", key) for key in ("enteral", "both", "approval")]
+            lines += [self.words.card("detail", key) for key in ("additive", "first_dose", "enteral", "tube")]
+            lines += [self.words.card("detail", key) for key in ("both", "approval")]
+            lines += self._watched()
         lines += [self.words.reason(n.reason) for n in self.a.notes if n.reason.code != "confirm-no-ecmo"]
+        lines += self._register()
         parts = self._section("lines", [_own(line) for line in lines])
         parts += [
             self._heading("alternatives"),
@@ -299,6 +348,38 @@ class _Page:
         parts += self._not_looked_at()
         parts.append(self._version())
         return parts
+
+    def _register(self) -> list[str]:
+        """The highest stage of the terminated trial that would have matched, and higher ones that are open (B11)."""
+        stages = sorted(
+            ((p.protocol.arm, p.verdict) for p in self.a.protocols if p.protocol.arm is not None),
+            key=lambda stage: stage[0].precedence,
+            reverse=True,
+        )
+        if not stages:
+            return []
+        matched = next((arm for arm, verdict in stages if verdict is Finding.MET), None)
+        floor = 0 if matched is None else matched.precedence
+        open_ = [arm.stage for arm, verdict in stages if verdict is Finding.UNKNOWN and arm.precedence > floor]
+        key = "register_met" if matched else "register_none"
+        if open_:
+            key = "register_met_open" if matched else "register_open"
+        return [self.words.card("detail", key, stage=matched.stage if matched else "", open=", ".join(open_))]
+
+    def _watched(self) -> list[str]:
+        """One line for each thing to monitor (clinical 2.1), unless the safety card beside lists it."""
+        watched = [] if self.a.safety_card else [s for s in self.a.present if s.rule.severity == "monitor"]
+        return [
+            self.words.card(
+                "detail",
+                "monitor",
+                title=s.rule.title,
+                drugs=", ".join(s.rule.drugs),
+                why=report.because(s.outcome, words=self.words),
+                advice=s.rule.advice,
+            )
+            for s in watched
+        ]
 
     def _culture(self) -> str:
         b = self.a.background
@@ -355,16 +436,28 @@ class _Page:
         return [*self._section("not_looked_at", lost), *self._section("not_used", used)]
 
     def _version(self) -> Safe:
+        """The protocols that speak, and the dates of the evidence."""
+        speaking = [(p.protocol.id, p.protocol.version) for p in self.a.protocols if p.protocol.speak]
+        if self.a.row.card == "course":
+            speaking.append((self.a.follow_up.follow_up.id, self.a.follow_up.follow_up.version))
         return _own(
             self.words.card(
                 "detail",
                 "version",
                 now=self._time(self.a.now),
-                version=self.a.knowledge.version,
+                version=", ".join(f"{id_} {version}" for id_, version in speaking),
                 status=self.words.setting("knowledge_status"),
                 reviewed=self.words.setting("evidence_reviewed"),
+                expires=self.words.setting("evidence_expires"),
             )
         )
+
+    def _review_over(self) -> list[Safe]:
+        """The first line of every card once the review of the evidence has expired, on the facility's calendar."""
+        if not is_over(self.words.setting("evidence_expires"), self.a.now.astimezone(self.zone).date()):
+            return []
+        reviewed, months = self.words.setting("evidence_reviewed"), self.words.setting(MONTHS)
+        return [_own(f"**{self.words.card('detail', 'expired', reviewed=reviewed, months=months)}**")]
 
     def _reason(self, reason: Reason) -> Safe:
         return _own(self.words.reason(reason))
@@ -380,8 +473,11 @@ class _Page:
 
     def _entries(self) -> dict[str, Any]:
         plain = self.words.cleaned_by(_plain)
+        ids = (*(p.protocol.id for p in self.a.protocols), self.a.follow_up.follow_up.id)
         entries: dict[str, Any] = {
-            "protocols": [report.protocol_entry(p, assessment=self.a, words=plain) for p in self.a.protocols]
+            "protocols": report.protocol_entries(
+                self.a, words=plain, ids=[id_ for id_ in ids if not self.a.is_silenced(id_)], outlook=self.outlook
+            )
         }
         return entries | self._reading()
 
@@ -410,8 +506,8 @@ class _Page:
         return Card(
             summary=markdown.plain(summary, limit=SUMMARY_LIMIT),
             indicator=indicator,
-            source=_source(self.words),
-            detail="\n\n".join(parts),
+            source=_source(self.words, self.source_url),
+            detail="\n\n".join([*self._review_over(), *parts]),
             uuid=str(uuid5(self.decision, f"card/{name}")),
             suggestions=suggestions,
             selection_behavior="any" if suggestions else None,
@@ -421,8 +517,8 @@ class _Page:
         )
 
 
-def _source(words: Words) -> Source:
-    return Source(label=words.setting("source_label"), topic=TOPIC)
+def _source(words: Words, url: str | None) -> Source:
+    return Source(label=words.setting("source_label"), url=url, topic=TOPIC)
 
 
 def _overrides(words: Words) -> tuple[OverrideReason, ...]:

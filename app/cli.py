@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,13 +17,14 @@ import uvicorn
 
 from app import evaluate, knowledge
 from app.api import document
+from app.cases import command as protocols
 from app.doctor import command as doctor
 from app.gather import BundleError
 from app.main import create_app
 from app.observe import logs
-from app.protocols.loader import KnowledgeError
+from app.protocols.fields import KnowledgeError
 from app.sandbox import demo
-from app.settings import DEFAULT_DB, Settings, SettingsError, dev, load
+from app.settings import DEFAULT_DB, Settings, SettingsError, dev, load, silenced_by
 from app.store.errors import StoreError
 from fhir_mappings.facts import Overlay
 
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except (UsageError, BundleError, doctor.Unusable) as error:
+    except (UsageError, BundleError, doctor.Unusable, protocols.Unusable) as error:
         print(f"rescue-cds: {error}", file=sys.stderr)
         return 2
     except (SettingsError, KnowledgeError, StoreError) as error:
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     assess.set_defaults(run=_evaluate)
 
     doctor.register(commands)
+    protocols.register(commands)
 
     show = commands.add_parser("demo", help="the service, a FHIR sandbox with synthetic ICU patients, and a page")
     show.add_argument(
@@ -119,6 +122,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
+    settings = replace(settings, silenced=settings.silenced | silenced_by(os.environ))
     logs.configure()
     app = create_app(settings)
     if settings.profile == "dev":
@@ -126,6 +130,8 @@ def _serve(options: argparse.Namespace) -> int:
         print(f"dev profile: open to any client on this machine, loopback only. FHIR bases: {bases}", file=sys.stderr)
     else:
         print("allow_unauthenticated = true: anybody who reaches this address is answered", file=sys.stderr)
+    if settings.silenced:
+        print(f"silenced: {', '.join(sorted(settings.silenced))}", file=sys.stderr)
     print(f"CDS Hooks: http://{settings.host}:{settings.port}/cds-services", file=sys.stderr)
     gc.collect()
     gc.freeze()  # what was loaded stays: looking through it again and again costs pauses of a tenth of a second
@@ -137,7 +143,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     settings = None if options.config is None else _site(options.config)
     tenant = None if settings is None else settings.tenants[0]
     bedside = knowledge.load()
-    ids = [p.id for p in bedside.library.knowledge.protocols]
+    known = bedside.library.knowledge
+    ids = [*(p.id for p in known.protocols), known.follow_up.id]
     for name in options.protocol:
         if name not in ids:
             raise UsageError(f"--protocol: unknown id; known are {', '.join(ids)}")
@@ -148,6 +155,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         suggest_on="pilot-simple" if settings is None else settings.suggest_on,
         protocols=options.protocol,
         patient=options.patient,
+        silenced=_silenced(settings),
+        published_at=None if settings is None else settings.published_at,
     )
     answer = evaluate.document(_read(options.bundle), bedside=bedside, options=chosen)
     if options.json:
@@ -161,6 +170,14 @@ def _site(path: Path) -> Settings:
     """The configuration as an input of `evaluate`, whose exit status 2 says that an input is not usable."""
     try:
         return load(path)
+    except SettingsError as error:
+        raise UsageError(str(error)) from None
+
+
+def _silenced(settings: Settings | None) -> frozenset[str]:
+    """What patient-view would not say; a wrong variable is an input of `evaluate`, too."""
+    try:
+        return silenced_by(os.environ) | (frozenset() if settings is None else settings.silenced)
     except SettingsError as error:
         raise UsageError(str(error)) from None
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
-from app import drafts, plan
+from app import attributes, drafts, plan
+from app.clinical.table import EVERYTHING
 from app.drafts import Templates
 from app.plan import Need
 from app.protocols import loader
-from app.protocols.loader import KnowledgeError, Library
+from app.protocols.fields import KnowledgeError, known_word
+from app.protocols.loader import Library
 from app.protocols.words import Words
 from cds_hooks import markdown
 from cds_hooks.discovery import Service
@@ -27,6 +30,8 @@ DESCRIPTION = (
     "anakinra with ruxolitinib in COVID-19 ARDS, what speaks against the two drugs, and what could not be determined. "
     "Investigational, off-label, unproven. For intensive-care physicians; not a medical device."
 )
+SILENCED = "Silenced by the site: {silenced}."
+SILENCED_ALL = "Silenced by the site: everything. No card is shown."
 USAGE = (
     "The service reads what is not sent as prefetch from fhirServer with the token given. Every answer carries the "
     "extension org.rescue-cds.decision: an empty list of cards is never a failed look."
@@ -44,10 +49,27 @@ class Bedside:
     needs: tuple[Need, ...]
     services: tuple[Service, ...]
     version: str
+    attributes: Mapping[str, Any]
+
+    @property
+    def speaking(self) -> frozenset[str]:
+        """The protocols that raise cards."""
+        return frozenset(p.id for p in self.library.knowledge.protocols if p.speak)
 
     def plan_for(self, overlay: Overlay) -> Sequence[Need]:
         """The gather plan with a site's own codes in its queries."""
         return self.needs if not overlay.codes else _plan(overlay.codes)
+
+    def course_for(self, overlay: Overlay) -> Need:
+        """The search for a patient whose course is running, with the site's own codes."""
+        return plan.course(_observations(overlay.codes))
+
+    def described(self, silenced: frozenset[str]) -> tuple[Service, ...]:
+        """What discovery publishes; what the site has silenced is said first."""
+        if not silenced:
+            return self.services
+        said = SILENCED_ALL if EVERYTHING in silenced else SILENCED.format(silenced=", ".join(sorted(silenced)))
+        return tuple(replace(service, description=f"{said} {service.description}") for service in self.services)
 
     def scope_first_for(self, overlay: Overlay) -> tuple[Need, Need, Need]:
         """The searches that come first where the site asks for scope first, with its own codes and products."""
@@ -56,10 +78,16 @@ class Bedside:
 
 
 def load() -> Bedside:
-    """Raises KnowledgeError when a file does not fit together, or the treatment is no valid order."""
-    library = loader.load()
+    """The shipped knowledge. Raises KnowledgeError when a file does not fit together, or the treatment is no valid
+    order."""
+    return of(loader.load())
+
+
+def of(library: Library) -> Bedside:
+    """What the service uses of a library. Raises KnowledgeError."""
     words = Words(library.words, knowledge=library.knowledge, clean=markdown.text)
     needs = tuple(_plan({}))
+    _check_needs(library, needs)
     return Bedside(
         library=library,
         words=words,
@@ -77,7 +105,17 @@ def load() -> Bedside:
             ),
         ),
         version=_version(),
+        attributes=attributes.load(library, version=_version()),
     )
+
+
+def _check_needs(library: Library, needs: Sequence[Need]) -> None:
+    """An input's needs are in the plan: one that is never asked for would never have failed."""
+    keys = [need.key for need in needs]
+    for name, spec in library.knowledge.inputs.items():
+        for need in spec.needs:
+            where = f"app/protocols/shared/inputs.toml: [input.{name}]"
+            known_word(where, f"needs: {need!r} is no need of app/plan.py", need, keys)
 
 
 def _templates(library: Library) -> Templates:

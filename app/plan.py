@@ -28,17 +28,26 @@ PATIENT: Final = "patient"
 
 LABS: Final = (
     *("crp", "ferritin", "anc", "neutrophils_pct", "bands_pct", "wbc", "platelets", "alt", "ast"),
-    *("creatinine", "crcl", "egfr", "factor_v"),
+    *("creatinine", "crcl", "egfr", "factor_v", "hb", "triglycerides"),
 )
 VIROLOGY: Final = ("sarscov2_pcr", "sarscov2_antigen")
 RESPIRATORY: Final = ("pao2", "fio2", "pf", "crs", "pplat", "peep", "vt", "position", "ino", "gas_panel")
 """`gas_panel`: a search by code does not look into components, where some servers keep the values of a gas."""
+
+VITALS: Final = ("respiratory_rate", "sao2", "spo2")
+"""Charted every minute: asked for on their own and a few hours back, so that they do not crowd out the gases."""
 
 ECMO: Final = ("ecmo_fdo2", "ecmo_flow", "ecmo_sweep")
 MICROBIOLOGY: Final = ("blood_culture", "fungal_test")
 SCREENING: Final = (
     *("pregnancy_test", "pregnancy_status", "breastfeeding", "hbsag", "tb_test", "weight", "dialysis_sign"),
 )
+COURSE: Final = (
+    *("crp", "ferritin", "lymphocytes", "lymphocytes_pct", "anc", "neutrophils_pct", "bands_pct", "wbc"),
+    *("crs", "pplat", "peep", "vt", "sofa"),
+)
+"""What a course is followed by, beside what the other needs ask for (clinical 1.1.6)."""
+
 INFLAMMATION: Final = ("crp", "ferritin")
 """What scope is decided by, beside virology and Conditions (reading 5)."""
 
@@ -89,6 +98,7 @@ def plan(observations: Codebook, ingredients: Codebook) -> tuple[Need, ...]:
         _observations("labs", LABS, observations, lookback=timedelta(hours=72), count=250),
         _observations("virology", VIROLOGY, observations, lookback=None, count=100, stage=1),
         _observations("respiratory", RESPIRATORY, observations, lookback=timedelta(hours=72), count=500),
+        _observations("vitals", VITALS, observations, lookback=timedelta(hours=6), count=250),
         _observations("ecmo", ECMO, observations, lookback=timedelta(days=60), count=100),
         _observations("microbiology", MICROBIOLOGY, observations, lookback=timedelta(days=7), count=100),
         _observations("screening", SCREENING, observations, lookback=timedelta(days=365), count=100),
@@ -152,6 +162,14 @@ def scope_first(
         given,
         newest,
     )
+
+
+def course(observations: Codebook) -> Need:
+    """The search that is made only for a patient whose course is running: the values of Table 2 since before it began.
+
+    It has no prefetch template: a client cannot know for whom. Raises BadCodebook when nothing has a code.
+    """
+    return _observations("course", COURSE, observations, lookback=timedelta(days=36), count=500)
 
 
 def _products(drugs: tuple[str, ...], ingredients: Codebook) -> list[str]:

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from app.clinical.assessment import NOT_THIS_PATIENT, STUDY_DRUGS, Assessment, assess
+from app.clinical.assessment import NOT_THIS_PATIENT, Assessment, assess
+from app.clinical.course import STUDY_DRUGS
 from app.clinical.knowledge import Knowledge, Row
 from app.gateway.access import Access
 from app.gateway.budget import Budget
@@ -55,6 +56,7 @@ async def look(
     budget: Budget,
     context: Context,
     knowledge: Knowledge,
+    silenced: frozenset[str] = frozenset(),
 ) -> Looked:
     """Read first what decides.
 
@@ -79,7 +81,7 @@ async def look(
 
     def looked(gathered: Gathered, *needs: Need) -> Looked:
         facts = mapping.to_facts((*_as_planned(gathered), *absent), patient_id=patient_id, context=context)
-        found = assess(facts, knowledge=knowledge, now=context.now)
+        found = assess(facts, knowledge=knowledge, now=context.now, silenced=silenced)
         complete = all(
             gathered.answered(key) for key in (*(need.key for need in needs if need is not newest), MEDICATIONS)
         )

@@ -10,21 +10,24 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 
-from app import cards, drafts, report, scope
+from app import attributes, cards, drafts, report, scope
 from app.cards import Draft
 from app.clinical.assessment import Assessment, assess
 from app.clinical.knowledge import Row
+from app.clinical.reading import Evidence
+from app.clinical.table import EVERYTHING
 from app.gateway.access import Access
 from app.gateway.budget import Budget, Deadline
 from app.gateway.fhir import Gateway
 from app.gather import Gathered, at_site, gather
 from app.knowledge import PATIENT_VIEW, Bedside
+from app.outlook import UNSEEN, Outlook, look_ahead
 from app.plan import Need
 from app.settings import Caller, Settings, Tenant
 from app.store.decisions import Decision, Store
@@ -39,6 +42,9 @@ from fhir_mappings.facts import Facts
 from fhir_mappings.mapping import Part
 
 EXTENSION = "org.rescue-cds.decision"
+
+COURSE_RUNNING = "course-running"
+"""The row of the table of cards that asks for the values since before the first dose."""
 
 CAPABILITY_SECONDS = 0.3
 """How long a hook waits for the capability statement of a server that has not been read yet."""
@@ -92,8 +98,10 @@ class HookService:
         self.gateway = gateway
         self.store = store
         self.clock = clock
+        self._source_url = attributes.url(settings.published_at)
         self._plans = {tenant.name: bedside.plan_for(tenant.overlay) for tenant in settings.tenants}
         self._first = {tenant.name: bedside.scope_first_for(tenant.overlay) for tenant in settings.tenants}
+        self._since = {tenant.name: bedside.course_for(tenant.overlay) for tenant in settings.tenants}
         self._backends = {
             tenant.name: gateway.backend(tenant.backend) for tenant in settings.tenants if tenant.backend is not None
         }
@@ -101,7 +109,7 @@ class HookService:
     @property
     def descriptions(self) -> tuple[ServiceDescription, ...]:
         """What discovery publishes."""
-        return self.bedside.services
+        return self.bedside.described(self.settings.silenced)
 
     async def patient_view(self, body: bytes, *, caller: Caller) -> Answer:
         """The answer to a patient-view call.
@@ -114,6 +122,8 @@ class HookService:
         status = 200
         if request.user_is_patient:
             course.outcome = "patient-user"
+        elif EVERYTHING in self.settings.silenced:  # nothing is read either: what is silenced may be what is at fault
+            course.outcome, course.verdicts = "disabled", {"silenced": [EVERYTHING]}
         else:
             status = await self._evaluate(course)
         answer = self._answer(course, status=status)
@@ -137,17 +147,78 @@ class HookService:
         if facts.identity_mismatch:
             course.outcome = "identity-mismatch"
             course.gaps = [{"source": "Patient", "why": self.bedside.words.why("other-patient", {})}]
-            course.cards = (cards.notice("identity", words=self.bedside.words, decision=course.id),)
+            course.cards = (self._notice("identity", course),)
             return 200
-        knowledge = self.bedside.library.knowledge
-        found = assess(facts, knowledge=knowledge, now=course.now, suggest_on=self.settings.suggest_on)
+        found = self._assessed(facts, course)
+        if found.row.id == COURSE_RUNNING and found.follow_up.course is not None:
+            more = await self._since_first_dose(course, reach, first=found.follow_up.course.earliest)
+            parts = (*gathered.parts, *more)
+            course.facts = mapping.to_facts(parts, patient_id=course.request.context.patient_id, context=context)
+            found = self._assessed(course.facts, course)
         course.verdicts = _verdicts(found)
         course.evidence = _evidence(found)
         course.gaps = report.gaps(found, words=self.bedside.plain)
         offered = self._drafts(course) if found.suggest else ()
-        course.cards = cards.build(found, words=self.bedside.words, decision=course.id, drafts=offered)
+        ahead = self._ahead(found, course, facts=facts, parts=gathered.parts, context=context)
+        course.cards = cards.build(
+            found,
+            words=self.bedside.words,
+            decision=course.id,
+            drafts=offered,
+            source_url=self._source_url,
+            outlook=ahead,
+        )
         course.outcome = _outcome(found, course.cards)
         return 200
+
+    def _assessed(self, facts: Facts, course: _Course) -> Assessment:
+        return assess(
+            facts,
+            knowledge=self.bedside.library.knowledge,
+            now=course.now,
+            suggest_on=self.settings.suggest_on,
+            silenced=self.settings.silenced,
+        )
+
+    def _ahead(
+        self, found: Assessment, course: _Course, *, facts: Facts, parts: Sequence[Part], context: Context
+    ) -> Outlook:
+        """What the card about a verdict says of the time to come; nobody is told of it without such a card."""
+        if found.row.card not in {"thresholds-met", "undetermined"}:
+            return UNSEEN
+        patient_id = course.request.context.patient_id
+        return look_ahead(
+            found,
+            facts=facts,
+            context=context,
+            again=lambda later: mapping.to_facts(parts, patient_id=patient_id, context=later),
+            suggest_on=self.settings.suggest_on,
+            protocols=self.bedside.speaking,
+        )
+
+    async def _since_first_dose(self, course: _Course, reach: _Reach, *, first: datetime) -> tuple[Part, ...]:
+        """The values of a treated patient since the baseline; nobody else's are read so far back.
+
+        What was not read is one source more that could not be looked at, never "no baseline".
+        """
+        tenant = course.caller.tenant
+        baseline = self.bedside.library.knowledge.follow_up.limits["baseline_hours"].value
+        back = course.now - first + timedelta(hours=float(baseline))
+        asked, gone = at_site((replace(self._since[tenant.name], lookback=back),), absent=tenant.overlay.absent_source)
+        gathered = await gather(
+            plan=asked,
+            prefetch={},
+            base=reach.base,
+            access=reach.access,
+            gateway=self.gateway,
+            patient_id=course.request.context.patient_id,
+            now=course.now,
+            budget=reach.budget,
+            no_base=reach.no_base,
+        )
+        self._note(course, reach, gathered)
+        keys = {need.key for need in asked}
+        return (*(part for part in gathered.parts if part.source.key in keys), *gone)
 
     def _reach(self, course: _Course) -> _Reach:
         """The server that may be asked for this request, and by whose authority (reading 7)."""
@@ -186,6 +257,7 @@ class HookService:
             budget=reach.budget,
             context=context,
             knowledge=self.bedside.library.knowledge,
+            silenced=self.settings.silenced,
         )
         self._note(course, reach, looked.gathered)
         return looked
@@ -245,12 +317,15 @@ class HookService:
             zone=course.caller.tenant.zone,
         )
 
+    def _notice(self, key: str, course: _Course) -> Card:
+        return cards.notice(key, words=self.bedside.words, decision=course.id, source_url=self._source_url)
+
     def _not_evaluated(self, course: _Course, gathered: Gathered) -> int:
         course.outcome = "not-evaluated"
         course.gaps = [report.lost(part.source, words=self.bedside.plain) for part in gathered.parts]
         if "not-evaluated-as-card" not in course.caller.modes:
             return 412
-        course.cards = (cards.notice("not_evaluated", words=self.bedside.words, decision=course.id),)
+        course.cards = (self._notice("not_evaluated", course),)
         return 200
 
     def _answer(self, course: _Course, *, status: int) -> Answer:
@@ -313,15 +388,26 @@ def _protocols(found: Assessment) -> dict[str, Any]:
         }
         for p in found.protocols
     }
-    return verdicts | {"row": found.row.id}
+    silenced = {"silenced": sorted(found.silenced)} if found.silenced else {}
+    return verdicts | {"row": found.row.id} | silenced
 
 
 def _verdicts(found: Assessment) -> dict[str, Any]:
     safety: Mapping[str, str] = {s.rule.id: s.finding.presence for s in found.safety}
-    return _protocols(found) | {"safety": safety, "suggested": found.suggest}
+    return _protocols(found) | {
+        found.follow_up.follow_up.id: {
+            "scope": found.follow_up.scope,
+            "treatment_day": found.follow_up.day,
+            "actions": {a.action.id: a.finding.presence for a in found.follow_up.actions},
+        },
+        "safety": safety,
+        "suggested": found.suggest,
+    }
 
 
 def _evidence(found: Assessment) -> list[dict[str, str]]:
     outcomes = [c.outcome for p in found.protocols for c in p.criteria] + [s.outcome for s in found.safety]
-    entries = dict.fromkeys(e for outcome in outcomes for e in outcome.evidence)
-    return report.evidence(entries, now=found.now)
+    outcomes += [a.outcome for a in found.follow_up.actions]
+    values = [m for t in found.follow_up.trends for m in (t.baseline, t.value) if m is not None]
+    entries = [e for outcome in outcomes for e in outcome.evidence] + [Evidence.measured(m) for m in values]
+    return report.evidence(dict.fromkeys(entries), now=found.now)

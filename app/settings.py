@@ -17,10 +17,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from app.clinical.table import EVERYTHING, FOLLOW_UP
 from app.gateway import address, scopes
 from app.gateway.backend_services import Algorithm, Credentials, load_key
 from app.gateway.budget import READS
 from app.gateway.fhir import Limits
+from app.protocols import loader
 from fhir_mappings import units
 from fhir_mappings.coding import Coding, key
 from fhir_mappings.facts import Overlay
@@ -41,6 +43,9 @@ HOOKS_AT_ONCE: Final = 64
 
 ANONYMOUS: Final = "anonymous"
 DEFAULT_DB: Final = "sqlite+aiosqlite:///rescue-cds.db"
+
+SILENCED: Final = "RESCUE_CDS_SILENCED"
+"""An environment variable that silences beside the file: "all", or ids with commas between them."""
 
 
 class SettingsError(ValueError):
@@ -99,7 +104,10 @@ class BodyLimits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of it, checked. `cors_origins` are exact origins; the dev profile adds those of `LOCAL_ORIGINS`."""
+    """All of it, checked. `cors_origins` are exact origins; the dev profile adds those of `LOCAL_ORIGINS`.
+
+    `silenced` are protocols that may say nothing, or "all". `public_url` is where clinicians reach the service.
+    """
 
     profile: Literal["dev", "file"]
     tenants: tuple[Tenant, ...]
@@ -116,6 +124,16 @@ class Settings:
     suggest_on: SuggestOn = "pilot-simple"
     not_evaluated_as: NotEvaluatedAs = "412"
     cors_origins: tuple[str, ...] = ()
+    public_url: str | None = None
+    silenced: frozenset[str] = frozenset()
+
+    @property
+    def published_at(self) -> str | None:
+        """The base of the addresses in cards: as configured; on this machine where it listens; else unknown."""
+        if self.public_url is not None or self.profile == "file":
+            return self.public_url
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -173,6 +191,11 @@ class _Service(_Model):
     suggest_on: SuggestOn = "pilot-simple"
     not_evaluated_as: NotEvaluatedAs = "412"
     cors_origins: list[_Name] = []
+    public_url: _Name | None = None
+
+
+class _Protocols(_Model):
+    silenced: list[_Name] | _Name = []
 
 
 class _Body(_Model):
@@ -222,6 +245,7 @@ class _Client(_Model):
 
 class _File(_Model):
     service: _Service = _Service()
+    protocols: _Protocols = _Protocols()
     body: _Body = _Body()
     fhir: _Fhir = _Fhir()
     store: _Store = _Store()
@@ -249,6 +273,8 @@ class _Overlay(_Model):
     products: dict[str, list[_Name]] = {}
     irrelevant_products: list[_Name] = []
     conditions: dict[str, list[_Name]] = {}
+    noradrenaline_salt: Literal["base", "tartrate"] = "base"
+    pulse_oximetry: bool = False
 
 
 def load(path: Path) -> Settings:
@@ -304,7 +330,28 @@ def load(path: Path) -> Settings:
             _origin(origin, where=f"{path}: service.cors_origins[{number}]")
             for number, origin in enumerate(service.cors_origins)
         ),
+        public_url=None if service.public_url is None else _public(service.public_url, where=f"{path}: service"),
+        silenced=_silenced(read.protocols.silenced, where=f"{path}: protocols.silenced"),
     )
+
+
+def silenced_by(environment: Mapping[str, str]) -> frozenset[str]:
+    """What the environment silences, in addition to a file. Raises SettingsError."""
+    names = (name.strip() for name in environment.get(SILENCED, "").split(","))
+    return _silenced([name for name in names if name], where=SILENCED)
+
+
+def _silenced(said: Sequence[str] | str, *, where: str) -> frozenset[str]:
+    """The ids, or "all" alone wherever it stands: nobody shall have to look up how it is written that day."""
+    names = {said} if isinstance(said, str) else set(said)
+    if EVERYTHING in names:
+        return frozenset({EVERYTHING})
+    if not names:
+        return frozenset()
+    known = dict.fromkeys((*(p.id for p in loader.load().knowledge.protocols), FOLLOW_UP))
+    if not names <= known.keys():
+        raise SettingsError(f'{where}: no protocol of that id: write "{EVERYTHING}", or some of {", ".join(known)}')
+    return frozenset(names)
 
 
 def load_overlay(path: Path) -> Overlay:
@@ -342,6 +389,8 @@ def load_overlay(path: Path) -> Overlay:
         products={named(code, "products"): tuple(names) for code, names in read.products.items()},
         irrelevant_products=listed(read.irrelevant_products, "irrelevant_products"),
         conditions={named(code, "conditions"): tuple(names) for code, names in read.conditions.items()},
+        noradrenaline_salt=read.noradrenaline_salt,
+        pulse_oximetry=read.pulse_oximetry,
     )
 
 
@@ -437,6 +486,17 @@ def _endpoint(url: str, *, where: str, allow_http: bool) -> str:
     if "?" in url:
         raise SettingsError(f"{where}: the address must have no query")
     return _base(url, where=where, allow_http=allow_http) + ("/" if url.endswith("/") else "")
+
+
+def _public(url: str, *, where: str) -> str:
+    """The address that a card sends a clinician's browser to."""
+    try:
+        base = address.parse(url)
+    except ValueError as error:
+        raise SettingsError(f"{where}.public_url: {error}") from None
+    if base.scheme == "http" and not base.loopback:
+        raise SettingsError(f"{where}.public_url: a page that can be changed on its way says nothing: use https")
+    return str(base)
 
 
 def _origin(origin: str, *, where: str) -> str:

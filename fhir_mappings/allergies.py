@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 import msgspec
@@ -29,6 +29,8 @@ class _Allergy(msgspec.Struct):
     id: str = ""
     clinicalStatus: CodeableConcept | str | None = None  # noqa: N815
     verificationStatus: CodeableConcept | str | None = None  # noqa: N815
+    type: str = ""
+    criticality: str = ""
     code: CodeableConcept | None = None
     reaction: tuple[_Reaction, ...] = ()
     note: tuple[_Note, ...] = ()
@@ -81,6 +83,13 @@ def _fact(resource: _Allergy, *, context: Context) -> Allergy:
         spoken |= screen.find(concept.text)
     for words in (*(r.description for r in resource.reaction), *(n.text for n in resource.note)):
         spoken |= screen.find(words)
+    for substance, tolerance in _tolerances().items():
+        if _is_intolerance(resource, named=tolerance in coded | spoken):
+            coded = {tolerance if name == substance else name for name in coded}
+            spoken = {tolerance if name == substance else name for name in spoken}
+        else:
+            coded = {substance if name == tolerance else name for name in coded}
+            spoken = {substance if name == tolerance else name for name in spoken}
     return Allergy(
         reference=f"AllergyIntolerance/{resource.id}",
         substances=tuple(sorted(coded | spoken)),
@@ -89,6 +98,19 @@ def _fact(resource: _Allergy, *, context: Context) -> Allergy:
         by_text=bool(spoken - coded),
         label=label_of(resource.code),
     )
+
+
+def _tolerances() -> Mapping[str, str]:
+    """Substances whose intolerance is no hypersensitivity, and what it is instead."""
+    tables = _knowledge()[0].tables
+    return {name: str(table["intolerance"]) for name, table in tables.items() if "intolerance" in table}
+
+
+def _is_intolerance(resource: _Allergy, *, named: bool) -> bool:
+    """As the type says; without a type as the code or the words do. A high criticality is of an allergy."""
+    if resource.criticality == "high":
+        return False
+    return resource.type == "intolerance" if resource.type else named
 
 
 def _concepts(resource: _Allergy) -> Iterator[CodeableConcept]:

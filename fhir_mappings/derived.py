@@ -1,5 +1,6 @@
 """Values that nobody sent but that follow from others: the FiO2 of a gas, static compliance from pressures and tidal
-volume, neutrophils from a differential, and creatinine clearance by Cockcroft and Gault.
+volume, neutrophils and lymphocytes from a differential, the ratio of the two, and creatinine clearance by Cockcroft
+and Gault.
 
 Pure functions of the facts. What they add is labelled `derived` or `estimated` and names its parts. Windows are data
 (`Pairing`): every one of them is ours (reading 1).
@@ -60,7 +61,9 @@ def derive(facts: Facts, *, pairing: Pairing | None = None) -> Facts:
     added: list[Measurement] = []
     gaps: list[Gap] = []
     _compliance(sent, rules, added, gaps)
-    _neutrophils(sent, added, gaps)
+    _counts(sent, _NEUTROPHILS, added, gaps)
+    _counts(sent, _LYMPHOCYTES, added, gaps)
+    _neutrophils_to_lymphocytes(sent, added)
     _clearance(sent, rules, added, gaps)
     pairs = _Pairs(sent, rules)
     return replace(
@@ -264,37 +267,75 @@ def _gap(why: str, concept: str, at: Measurement, params: tuple[tuple[str, str],
     return Gap(SOURCE, why, concept, at.reference, at.when, displaces=True, params=params)
 
 
-# --------------------------------------------------------------------------- neutrophils (reading 3.15)
+# --------------------------------------------------------------------------- blood counts (reading 3.15)
 
 
-def _neutrophils(facts: Facts, added: list[Measurement], gaps: list[Gap]) -> None:
-    """Leucocytes x (neutrophils + bands) % of one sample, where no neutrophil count of that sample was sent."""
-    sent = facts.of("anc")
-    shares, bands = _exactly(facts.of("neutrophils_pct")), _exactly(facts.of("bands_pct"))
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """A count that follows from the leucocytes and its shares of them."""
+
+    concept: str
+    share: str
+    also: str
+    label: str
+
+
+_NEUTROPHILS = _Count("anc", "neutrophils_pct", "bands_pct", "Leucocytes x neutrophils %")
+_LYMPHOCYTES = _Count("lymphocytes", "lymphocytes_pct", "", "Leucocytes x lymphocytes %")
+
+
+def _counts(facts: Facts, count: _Count, added: list[Measurement], gaps: list[Gap]) -> None:
+    """Leucocytes x share (for neutrophils with the bands) of one sample, where no count of that sample was sent."""
+    sent = facts.of(count.concept)
+    shares, others = _exactly(facts.of(count.share)), _exactly(facts.of(count.also))
     for cells in _exactly(facts.of("wbc")):
         share = _of_sample(cells, shares)
-        if share is None or any(_one_sample(cells, count) for count in sent):
+        if share is None or any(_one_sample(cells, one) for one in sent):
             continue
-        band = _of_sample(cells, bands)
-        percent = _number(share) + (_number(band) if band else 0)
-        text = share.original if band is None else f"({share.original} + {band.original})"
+        also = _of_sample(cells, others)
+        percent = _number(share) + (_number(also) if also else 0)
+        text = share.original if also is None else f"({share.original} + {also.original})"
         original = f"{cells.original} x {text}"
         if percent > _HUNDRED:
-            gaps.append(_gap("implausible", "anc", cells, (("seen", original), ("unit", "%"))))
+            gaps.append(_gap("implausible", count.concept, cells, (("seen", original), ("unit", "%"))))
             continue
         added.append(
             Measurement(
-                concept="anc",
+                concept=count.concept,
                 reference=cells.reference,
                 when=cells.when,
                 value=_ARITHMETIC.multiply(_number(cells), percent) / _HUNDRED,
                 unit="10*9/L",
                 original=original,
-                label="Leucocytes x neutrophils %",
+                label=count.label,
                 kind="derived",
                 status=cells.status,
                 panel=cells.panel,
-                parts=(cells.reference, share.reference, *([band.reference] if band else [])),
+                parts=(cells.reference, share.reference, *([also.reference] if also else [])),
+            )
+        )
+
+
+def _neutrophils_to_lymphocytes(facts: Facts, added: list[Measurement]) -> None:
+    """The ratio of the two counts of one sample, sent or derived; none where there are no lymphocytes at all."""
+    neutrophils = _exactly([*facts.of("anc"), *(m for m in added if m.concept == "anc")])
+    for lymphocytes in _exactly([*facts.of("lymphocytes"), *(m for m in added if m.concept == "lymphocytes")]):
+        count = _of_sample(lymphocytes, neutrophils)
+        if count is None or not lymphocytes.value:
+            continue
+        added.append(
+            Measurement(
+                concept="nlr",
+                reference=lymphocytes.reference,
+                when=lymphocytes.when,
+                value=_ARITHMETIC.divide(_number(count), lymphocytes.value),
+                unit="1",
+                original=f"{count.original} / {lymphocytes.original}",
+                label="Neutrophils / lymphocytes",
+                kind="derived",
+                status=lymphocytes.status,
+                panel=lymphocytes.panel,
+                parts=(count.reference, lymphocytes.reference),
             )
         )
 

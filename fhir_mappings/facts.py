@@ -80,6 +80,20 @@ class GasPair:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast an infusion runs, as one administration charts it.
+
+    `value` is in `unit`: mg/h, or mg/kg/h where the record gives it per body weight. None when it could not be read;
+    then `why` says so with a code of `fhir_mappings/rates.py`. `original` is what was written: number and unit.
+    """
+
+    value: Decimal | None
+    unit: str = ""
+    original: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MedicationUse:
     """One order, administration, statement or draft, with the ingredients that its codes establish.
 
@@ -89,8 +103,9 @@ class MedicationUse:
     `ingredients` are known by code; `possibly` only by text or an unverified code: text is a screen, it never
     establishes a criterion nor a presence (reading 3.11). `identity` is `code`, `text` or `none`.
     `systemic` is False for topical, ophthalmic, vaginal, inhaled forms; None when no route is given.
-    `daily_mg` is the total dose of a day in mg, None when it cannot be read.
+    `daily_mg` is the total dose of a day in mg, `dose_mg` that of one administration; None when it cannot be read.
     `start`/`end` are the exposure's; `end` None with `running` means it goes on.
+    `rate` is read of administrations of the drugs that a rule asks a rate of; None when none was written.
     """
 
     reference: str
@@ -106,9 +121,11 @@ class MedicationUse:
     systemic: bool | None = None
     route: str = ""
     daily_mg: Decimal | None = None
+    dose_mg: Decimal | None = None
     infusion: bool = False
     inpatient: bool | None = None
     reasons: tuple[str, ...] = ()
+    rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +309,8 @@ class Overlay:
     not_measured: concepts this site never measures. absent_source: resource types this site's server does not have.
     products: `system|code` -> ingredient names; irrelevant_products: codes that are none of the listed drugs.
     conditions: `system|code` -> condition concepts (for example a local comfort-care flag).
+    noradrenaline_salt: whether charted amounts of noradrenaline are of the base or of the tartrate (reading B9).
+    pulse_oximetry: a saturation by pulse oximetry is taken for an arterial one (reading B4).
     """
 
     codes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -306,3 +325,5 @@ class Overlay:
     products: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     irrelevant_products: frozenset[str] = frozenset()
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    noradrenaline_salt: Literal["base", "tartrate"] = "base"
+    pulse_oximetry: bool = False

@@ -14,19 +14,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
 
 import msgspec
 
-from fhir_mappings import codebook, unreadable
+from fhir_mappings import codebook, rates, unreadable
 from fhir_mappings.coding import CodeableConcept, key, system_name
 from fhir_mappings.conditions import concepts_of
 from fhir_mappings.context import Context
 from fhir_mappings.errors import BadCodebook
-from fhir_mappings.facts import Gap, MedicationUse, When
+from fhir_mappings.facts import Gap, MedicationUse, Rate, When
 from fhir_mappings.words import Screen, words
 
 INFUSION_PERIOD = timedelta(hours=1)
@@ -35,8 +35,8 @@ INFUSION_PERIOD = timedelta(hours=1)
 DAY_OF_DOSES = timedelta(hours=20)
 """Doses within this make up one day: shorter than 24 h, so that a once-daily dose given early counts once (ours)."""
 
-CHRONIC_SPAN = timedelta(days=28)
-"""An order or statement that spans more is long-term treatment, not the treatment of this illness (ours)."""
+_MOMENT = timedelta(microseconds=1)
+"""The smallest step of time here: "more than an hour" begins so much after the hour."""
 
 _ATC_SUBSTANCE = re.compile(r"[A-Z]\d\d[A-Z]{2}\d\d")
 _ATC_GROUP = re.compile(r"[A-Z]\d\d[A-Z]{1,2}")
@@ -87,6 +87,7 @@ class _Item(msgspec.Struct):
     itemCodeableConcept: CodeableConcept | None = None  # noqa: N815
     itemReference: _Reference | None = None  # noqa: N815
     isActive: bool = True  # noqa: N815
+    strength: msgspec.Raw = msgspec.Raw()
 
 
 class _Medication(msgspec.Struct):
@@ -164,8 +165,8 @@ class _Dosage(msgspec.Struct):
     route: CodeableConcept | None = None
     doseAndRate: tuple[_DoseAndRate, ...] = ()  # noqa: N815
     dose: _Quantity | None = None
-    rateQuantity: Any = None  # noqa: N815
-    rateRatio: Any = None  # noqa: N815
+    rateQuantity: msgspec.Raw = msgspec.Raw()  # noqa: N815
+    rateRatio: msgspec.Raw = msgspec.Raw()  # noqa: N815
 
 
 _use = msgspec.json.Decoder(_Use)
@@ -222,6 +223,7 @@ class _Knowledge:
 
     book: codebook.Codebook
     products: Mapping[str, tuple[str, ...]]
+    doubtful_products: Mapping[str, tuple[str, ...]]
     names: Screen
     routes: Mapping[str, bool]
     local_words: frozenset[str]
@@ -239,11 +241,12 @@ def read_knowledge(book: codebook.Codebook) -> _Knowledge:
     """The look-ups of an ingredient book. Raises BadCodebook where a product names an ingredient that has no table."""
     listed = [name for name in book.tables if name not in _NOT_INGREDIENTS]
     products: dict[str, tuple[str, ...]] = {}
+    doubtful: dict[str, tuple[str, ...]] = {}
     for code, row in book.tables.get("products", {}).items():
         unknown = [name for name in row["ingredients"] if name not in listed]
         if unknown:
             raise BadCodebook(f"concepts/{book.name}.toml: [products] {code}: no table [{unknown[0]}]")
-        products[code] = tuple(row["ingredients"])
+        (products if row.get("verified", True) else doubtful)[code] = tuple(row["ingredients"])
     names = Screen({name: book.tables[name].get("names", ()) for name in listed})
     routes = {code: bool(row["systemic"]) for code, row in book.tables.get("routes", {}).items()}
     spoken = book.tables.get("route-words", {})
@@ -251,6 +254,7 @@ def read_knowledge(book: codebook.Codebook) -> _Knowledge:
     return _Knowledge(
         book=book,
         products=products,
+        doubtful_products=doubtful,
         names=names,
         routes=routes,
         local_words=frozenset(spoken.get("local", ())),
@@ -360,11 +364,13 @@ def _read(source: str, resource: _Use, *, context: Context) -> tuple[MedicationU
             systemic=_systemic(dosages, atc=who.atc),
             route=_words_of(route),
             daily_mg=_dose_mg(dosages) if kind == "administration" else _daily_mg(dosages),
+            dose_mg=_dose_mg(dosages) if kind == "administration" else None,
             infusion=_infusion(
-                resource, kind=kind, dosages=dosages, start=start, end=end, running=running, now=context.now
+                resource, kind=kind, dosages=dosages, start=start, end=end, running=running, context=context
             ),
             inpatient=True if kind == "administration" else False if home else _inpatient(resource),
-            reasons=_reasons(resource, kind=kind, state=state, start=start, end=end, context=context),
+            reasons=_reasons(resource, context=context),
+            rate=_rate(dosages, who=who) if state == "given" else None,
         ),
         gaps,
     )
@@ -384,6 +390,7 @@ class _Identity:
     label: str = ""
     atc: tuple[str, ...] = ()
     missing: bool = False
+    strengths: dict[str, list[bytes]] = field(default_factory=dict)
 
     def read(self, resource: _Use) -> None:
         concepts = [resource.medicationCodeableConcept] if resource.medicationCodeableConcept else []
@@ -436,7 +443,13 @@ class _Identity:
             concept = medication.code if medication else None
         if concept is None:
             return False, shown
-        return self._codes([concept]), list(_texts(concept)) + shown
+        part = _Identity(context=self.context)
+        known = part._codes([concept])
+        self.ingredients |= part.ingredients
+        self.possibly |= part.possibly
+        for name in part.ingredients:
+            self.strengths.setdefault(name, []).append(bytes(item.strength))
+        return known, list(_texts(concept)) + shown
 
     def _codes(self, concepts: Iterable[CodeableConcept]) -> bool:
         """Adds what codes establish or suggest; True when they identify the drug, also as none of the listed."""
@@ -450,6 +463,7 @@ class _Identity:
                     self.ingredients.update(product)
                     known = True
                     continue
+                self.possibly.update(knowledge.doubtful_products.get(name, ()))
                 code = knowledge.book.find(coding)
                 is_atc = system_name(coding.system) == "atc"
                 if code is not None and code.verified:
@@ -523,9 +537,9 @@ def _times(
     period = resource.effectivePeriod
     start = context.when(period.start if period else resource.effectiveDateTime)
     end = context.when(period.end) if period else None
-    goes_on = end is None or end.latest > context.now
-    running = kind == "administration" and resource.status == "in-progress" and goes_on
-    return start, end, running
+    if kind != "administration" or resource.status != "in-progress":
+        return start, end, False
+    return start, end, end is None or not context.is_past(end.latest)
 
 
 def _infusion(
@@ -536,33 +550,39 @@ def _infusion(
     start: When | None,
     end: When | None,
     running: bool,
-    now: datetime,
+    context: Context,
 ) -> bool:
     """A rate, or an administration that lasts more than an hour."""
     for dosage in dosages:
-        rates = [dosage.rateQuantity, dosage.rateRatio]
-        for each in dosage.doseAndRate:
-            rates += [each.rateQuantity, each.rateRatio, each.rateRange]
-        if any(rate is not None for rate in rates):
+        if rates.written(dosage.rateQuantity) or rates.written(dosage.rateRatio):
             return True
+        for each in dosage.doseAndRate:
+            if any(rate is not None for rate in (each.rateQuantity, each.rateRatio, each.rateRange)):
+                return True
     if kind != "administration" or resource.effectivePeriod is None or start is None:
         return False
     if end is not None:
         return end.earliest - start.latest > INFUSION_PERIOD
-    return running and now - start.latest > INFUSION_PERIOD
+    return running and context.is_past(start.latest + INFUSION_PERIOD + _MOMENT)
 
 
-def _reasons(
-    resource: _Use, *, kind: str, state: str, start: When | None, end: When | None, context: Context
-) -> tuple[str, ...]:
-    """Condition concepts it is given for, and `chronic` for orders and statements that span more than 28 days."""
+def _rate(dosages: Sequence[_Dosage], *, who: _Identity) -> Rate | None:
+    """The rate of the drug whose rate a rule asks for; of two dosages in one record none is read."""
+    drugs = [name for name in sorted(who.ingredients) if rates.is_asked(name)]
+    written = [d for d in dosages if rates.written(d.rateQuantity) or rates.written(d.rateRatio)]
+    if not drugs or not written:
+        return None
+    if len(written) > 1:
+        return Rate(None, why="ambiguous")
+    dosage = written[0]
+    return rates.read(dosage.rateQuantity, dosage.rateRatio, drug=drugs[0], strengths=who.strengths.get(drugs[0], ()))
+
+
+def _reasons(resource: _Use, *, context: Context) -> tuple[str, ...]:
+    """Condition concepts it is given for."""
     found: dict[str, None] = {}
     for concept in _lenient(_concepts, resource.reasonCode):
         found.update(dict.fromkeys(concepts_of(concept, context=context)))
-    if kind != "administration" and start is not None:
-        until = end.latest if end is not None else (context.now if state in {"ordered", "taken"} else None)
-        if until is not None and until - start.earliest > CHRONIC_SPAN:
-            found["chronic"] = None
     return tuple(found)
 
 

@@ -193,8 +193,11 @@ class Concept:
     uln: bool = False
     preliminary: bool = False
     every: bool = False
+    unitless: bool = False
     keep_all: bool = False
     abnormal: frozenset[str] = frozenset()
+    over: frozenset[str] = frozenset()
+    unstated: Mapping[str, str] = field(default_factory=dict)
 
 
 def _cutoffs(table: Mapping[str, Any]) -> Cutoffs:
@@ -232,8 +235,11 @@ def concepts() -> Mapping[str, Concept]:
             uln=table.get("uln", False),
             preliminary=table.get("preliminary", False),
             every=table.get("every", False),
+            unitless=table.get("unitless", False),
             keep_all=table.get("keep_all", False),
             abnormal=frozenset(table.get("abnormal", ())),
+            over=frozenset(table.get("over", ())),
+            unstated=table.get("unstated", {}),
         )
         for name, table in load("observations").tables.items()
         if name != "answers"
@@ -565,6 +571,10 @@ class _Reading:
             return _UNWANTED
         names = frozenset(found.concept for found, _ in codes)
         if len(names) > 1:
+            silent = frozenset().union(*(self.concepts[name].over for name in names))
+            codes = [(found, coding) for found, coding in codes if found.concept not in silent]
+            names -= silent
+        if len(names) > 1:
             return _Wanted(codes, names)
         concept = self.concepts[codes[0][0].concept]
         chosen, coding = _most_specific(concept, codes)
@@ -646,11 +656,14 @@ class _Reading:
         codes = wanted.codes
         kind, specimen = code.kind, ""
         if concept.gas:
-            gas = self.gas(place, node, codes)
+            gas = self.gas(place, node, codes, concept.name)
             if isinstance(gas, _Refused):
-                self.refuse(place, concept.name, gas)
-                return
-            kind, specimen = "arterial", gas
+                if kind not in concept.unstated or gas.why != "specimen-unknown":
+                    self.refuse(place, concept.name, gas)
+                    return
+                concept, kind = self.concepts[concept.unstated[kind]], ""
+            else:
+                kind, specimen = "arterial", gas
         number: _Number | None = None
         coded = ""
         if concept.vocabulary is not None:
@@ -660,9 +673,9 @@ class _Reading:
                 return
             coded, original = answer
             if concept.name == "sarscov2_pcr":
-                specimen = _airway_specimen(place.observation, node, kind)
+                specimen = _airway_specimen(place.observation, node, kind, self.specimen(place.observation))
         else:
-            read = self.number(node, concept.quantities.get(kind, concept.quantity), codes)
+            read = self.number(node, concept, kind, codes)
             if isinstance(read, _Refused):
                 bound = kind in {"lower-bound", "upper-bound"}
                 self.refuse(place, concept.name, _Refused(read.why, read.params, displaces=not bound))
@@ -714,8 +727,9 @@ class _Reading:
 
     # ---- numbers
 
-    def number(self, node: _Node, quantity: str, codes: list[tuple[Code, Coding]]) -> _Number | _Refused:
-        """The number of a node in the canonical unit of `quantity`."""
+    def number(self, node: _Node, concept: Concept, kind: str, codes: list[tuple[Code, Coding]]) -> _Number | _Refused:
+        """The number of a node in the canonical unit of its concept's quantity."""
+        quantity = concept.quantities.get(kind, concept.quantity)
         read = _written(node)
         if isinstance(read, _Refused):
             return read
@@ -724,7 +738,8 @@ class _Reading:
             return _Refused("unreadable-value", (("seen", original),))
         row = _row(quantity, unit, code, system)
         if isinstance(row, Refusal) and row.why == "no-unit":
-            signed = self.signed(self.overlay.unit_when_absent, codes)
+            bare = concept.unitless and node.value_string is None
+            signed = units.quantities()[quantity].unit if bare else self.signed(self.overlay.unit_when_absent, codes)
             if signed:
                 row = units.row_of(quantity, signed) or Refusal("unit-not-accepted")
         if isinstance(row, Refusal):
@@ -756,7 +771,7 @@ class _Reading:
 
     # ---- specimen and method
 
-    def gas(self, place: _Place, node: _Node, codes: list[tuple[Code, Coding]]) -> str | _Refused:
+    def gas(self, place: _Place, node: _Node, codes: list[tuple[Code, Coding]], name: str) -> str | _Refused:
         """`arterial` for a named arterial specimen, '' when only the code says so, or the refusal (reading 3.5).
 
         Words of the code count against it, but never as a named arterial specimen: "arterial" is also what
@@ -782,7 +797,7 @@ class _Reading:
             refused = _Refused("specimen-unresolved", (), displaces=False)
             if not stated:
                 return refused
-            self.refuse(place, "pao2", refused)
+            self.refuse(place, name, refused)
         return "" if stated else _Refused("specimen-unknown", (), displaces=False)
 
     def method(self, observation: _Observation, node: _Node, codes: list[tuple[Code, Coding]], kind: str) -> str | None:
@@ -1094,12 +1109,15 @@ def _is_normal(kind: CodeableConcept | None) -> bool:
     )
 
 
-def _airway_specimen(observation: _Observation, node: _Node, kind: str) -> str:
-    """nasopharyngeal, lavage, or '' (another, or not stated): the trial asks for one of the two (reading 1)."""
-    folded = fold(" ; ".join((*_specimen_texts(observation), node.code.text)))
+def _airway_specimen(observation: _Observation, node: _Node, kind: str, referred: _Contained | None = None) -> str:
+    """nasopharyngeal, lavage, other, or '' (not stated): the trial asks for one of the first two (reading 1)."""
+    said = [text for text in _specimen_texts(observation, referred) if text]
+    folded = fold(" ; ".join((*said, node.code.text)))
     if _LAVAGE.search(folded):
         return "lavage"
-    return "nasopharyngeal" if kind == "nasopharynx" or _NASOPHARYNX.search(folded) else ""
+    if kind == "nasopharynx" or _NASOPHARYNX.search(folded):
+        return "nasopharyngeal"
+    return "other" if said else ""
 
 
 # --------------------------------------------------------------------------- several results of one instant

@@ -50,7 +50,7 @@ def read(raw: bytes, *, context: Context) -> tuple[Patient, tuple[Gap, ...]]:
         except BadDate:
             gaps.append(Gap("patient", "birth-date-unreadable", reference=reference))
         else:
-            if born[0] > context.now.astimezone(context.zone).date():
+            if context.is_future_day(born[0]):
                 gaps.append(Gap("patient", "birth-date-future", reference=reference))
                 born = None
     ends = (resource.deceasedBoolean, resource.deceasedDateTime)

@@ -1,4 +1,4 @@
-"""The HTTP edge of CDS Hooks: discovery and hook calls. No decision is taken here."""
+"""The HTTP edge of CDS Hooks: discovery, hook calls, and what the service rests on. No decision is taken here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from uuid import uuid4
 
 import msgspec
 from fastapi import APIRouter, Path, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
+from app import attributes
 from app.api import body, schema
 from app.knowledge import PATIENT_VIEW
 from app.service import HookService
@@ -28,11 +29,21 @@ def router(service: HookService) -> APIRouter:
     """The routes of one service. A trailing slash is the same resource, without a redirect that would lose a body."""
     routes = APIRouter()
     document = msgspec.json.encode(discovery.document(service.descriptions))
+    sheet = msgspec.json.encode(service.bedside.attributes)
+    sheet_as_text = attributes.text(service.bedside.attributes)
     hooks = {PATIENT_VIEW: service.patient_view}
     under_way = 0
 
     async def discover() -> Response:
         return Response(document, media_type=JSON)
+
+    async def source_attributes(request: Request) -> Response:
+        if _asks_for_text(request.headers.get("accept", "")):
+            return PlainTextResponse(sheet_as_text, headers={"vary": "accept"})
+        return Response(sheet, media_type=JSON, headers={"vary": "accept"})
+
+    async def source_attributes_as_text() -> Response:
+        return PlainTextResponse(sheet_as_text)
 
     async def call(request: Request, id: str) -> Response:  # noqa: A002  (the standard's name)
         async def answered() -> Response:
@@ -67,6 +78,34 @@ def router(service: HookService) -> APIRouter:
             responses=described,
         )
     routes.add_api_route("/cds-services", discover, methods=["HEAD"], include_in_schema=False)
+    attributes_described: dict[int | str, dict[str, Any]] = {
+        200: {
+            "description": "what the service rests on, as JSON; as text where the client asks for text",
+            "content": schema.json_content(schema.ATTRIBUTES) | schema.TEXT_CONTENT,
+        }
+    }
+    for path in (attributes.PATH, f"{attributes.PATH}/"):
+        shown = not path.endswith("/")
+        routes.add_api_route(
+            path,
+            source_attributes,
+            methods=["GET"],
+            summary="Source attributes",
+            operation_id="sourceAttributes" if shown else None,
+            include_in_schema=shown,
+            responses=attributes_described,
+        )
+        routes.add_api_route(path, source_attributes, methods=["HEAD"], include_in_schema=False)
+    routes.add_api_route(
+        f"{attributes.PATH}.txt",
+        source_attributes_as_text,
+        methods=["GET"],
+        summary="Source attributes as text",
+        operation_id="sourceAttributesAsText",
+        response_class=PlainTextResponse,
+        responses={200: {"description": "the same for a reader", "content": schema.TEXT_CONTENT}},
+    )
+    routes.add_api_route(f"{attributes.PATH}.txt", source_attributes_as_text, methods=["HEAD"], include_in_schema=False)
     answers: dict[int | str, dict[str, Any]] = {
         200: {"description": "cards, or which silence it is", "content": schema.json_content(schema.RESPONSE)}
     }
@@ -83,6 +122,11 @@ def router(service: HookService) -> APIRouter:
             openapi_extra={"requestBody": {"required": True, "content": schema.json_content(schema.REQUEST)}},
         )
     return routes
+
+
+def _asks_for_text(accept: str) -> bool:
+    """A browser, which a card's source opens in, asks for text/html: its reader is a person."""
+    return "text/" in accept.lower() and "json" not in accept.lower()
 
 
 def _with_path(call: Callable[[Request, str], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:

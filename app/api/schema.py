@@ -81,7 +81,15 @@ CARD: dict[str, Any] = {
         "source": {
             "type": "object",
             "required": ["label"],
-            "properties": {"label": {"type": "string"}, "topic": _CODING},
+            "properties": {
+                "label": {"type": "string"},
+                "url": {
+                    "type": "string",
+                    "format": "uri",
+                    "description": "the source attributes; absent where the public address of the service is not known",
+                },
+                "topic": _CODING,
+            },
         },
         "selectionBehavior": {"enum": ["any"]},
         "suggestions": {
@@ -193,6 +201,31 @@ DISCOVERY: dict[str, Any] = {
         }
     },
 }
+
+
+ATTRIBUTES: dict[str, Any] = {
+    "type": "object",
+    "required": ["schema", "name", "kind", "attributes"],
+    "properties": {
+        "schema": {"const": 1},
+        "name": {"type": "string"},
+        "kind": {"type": "string"},
+        "attributes": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "title", "value"],
+                "properties": {
+                    "id": {"type": "string"},
+                    "title": {"type": "string"},
+                    "value": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                },
+            },
+        },
+    },
+}
+
+TEXT_CONTENT: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
 
 
 def json_content(schema: dict[str, Any]) -> dict[str, Any]:

@@ -5,14 +5,18 @@ Lives for one assessment; nothing survives it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from app.clinical.knowledge import Input, Knowledge
 from app.clinical.reading import Reading, Reason
 from fhir_mappings.facts import Facts, Gap, Measurement, MedicationUse, When
+
+_T = TypeVar("_T")
 
 
 class Chart:
@@ -26,8 +30,7 @@ class Chart:
         self.knowledge = knowledge
         self.now = now.astimezone(UTC)
         self.zone = ZoneInfo(facts.zone)
-        self.readings: dict[tuple[object, ...], Reading] = {}
-        self.moments: dict[str, datetime | None] = {}
+        self.readings: dict[tuple[object, ...], Any] = {}
         self._sources = {source.key: source for source in facts.sources}
         self._measurements: dict[str, list[Measurement]] = {}
         for m in facts.measurements:
@@ -37,13 +40,20 @@ class Chart:
                 key=lambda m: (m.when.earliest, m.kind not in {"derived", "estimated"}, m.reference), reverse=True
             )
 
+    def once(self, key: tuple[object, ...], make: Callable[[], _T]) -> _T:
+        """What `make` gives, worked out once for this chart."""
+        if key not in self.readings:
+            self.readings[key] = make()
+        found: _T = self.readings[key]
+        return found
+
     def input(self, name: str) -> Input:
         """The input's window, needs and names."""
         return self.knowledge.inputs[name]
 
     def limit(self, name: str) -> Decimal:
-        """A number of `inputs.toml` [limits]."""
-        return self.knowledge.limits[name]
+        """A number of `inputs.toml` [limit.NAME]."""
+        return self.knowledge.limits[name].value
 
     def hours(self, name: str) -> timedelta:
         """A limit in hours."""
@@ -113,6 +123,15 @@ class Chart:
     def age(self, moment: datetime) -> timedelta:
         """How long before now."""
         return self.now - moment
+
+    def hours_since(self, moment: datetime) -> Fraction:
+        """Hours since then, for a rule that compares them as a number."""
+        return Fraction((self.now - moment) // timedelta.resolution, timedelta(hours=1) // timedelta.resolution)
+
+    def years(self, born: date) -> int:
+        """Completed years since a day of birth, on the facility's calendar."""
+        today = self.now.astimezone(self.zone).date()
+        return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
 
     def latest_possible(self, when: When | None) -> datetime | None:
         """For what excludes or warns: the latest instant a partial date allows, never later than now."""

@@ -48,13 +48,31 @@ class Outcome:
 
 def evaluate(node: Node, *, chart: Chart, known: Mapping[str, Outcome]) -> Outcome:
     """The outcome of a tree; `known` holds the outcomes that a Ref may name."""
-    return _evaluate(node, lambda leaf: _leaf(chart, leaf), known)
+    return _evaluate(node, lambda leaf: _leaf(chart, leaf), known.__getitem__)
 
 
 def evaluate_scope(node: Node, *, chart: Chart, known: Mapping[str, Outcome]) -> Finding:
     """The same, but an unknown counts only when a failed or partial source could still change it (reading 5)."""
-    settled = {name: _settled(outcome) for name, outcome in known.items()}
-    return _evaluate(node, lambda leaf: _settled(_leaf(chart, leaf)), settled).finding
+    return _evaluate(node, lambda leaf: _settled(_leaf(chart, leaf)), lambda id_: _settled(known[id_])).finding
+
+
+def without_doubt(outcome: Outcome, *, chart: Chart) -> Outcome:
+    """Unknown in place of a "not met" that rests on a value of which a newer result was refused (reading 3.3).
+
+    A refused result can take away "absent", never "present".
+    """
+    if outcome.finding is not Finding.NOT_MET or not outcome.displaced:
+        return outcome
+    reason = Reason.of("newer-result-refused")
+    doubted = tuple(replace(a, finding=Finding.UNKNOWN, reason=reason) for a in outcome.asked if a.displaced)
+    return replace(
+        outcome,
+        finding=Finding.UNKNOWN,
+        because=doubted,
+        asked=(*doubted, *(a for a in outcome.asked if not a.displaced)),
+        missing=tuple(dict.fromkeys(chart.input(a.input).missing for a in doubted)),
+        unreadable=True,
+    )
 
 
 def _settled(outcome: Outcome) -> Outcome:
@@ -62,15 +80,15 @@ def _settled(outcome: Outcome) -> Outcome:
     return outcome if unsettled or outcome.finding is not Finding.UNKNOWN else replace(outcome, finding=Finding.NOT_MET)
 
 
-def _evaluate(node: Node, leaf: Callable[[Leaf], Outcome], known: Mapping[str, Outcome]) -> Outcome:
+def _evaluate(node: Node, leaf: Callable[[Leaf], Outcome], ref: Callable[[str], Outcome]) -> Outcome:
     if isinstance(node, Leaf):
         return leaf(node)
     if isinstance(node, Ref):
-        return known[node.id]
+        return ref(node.id)
     if isinstance(node, Not):
-        inner = _evaluate(node.child, leaf, known)
+        inner = _evaluate(node.child, leaf, ref)
         return replace(inner, finding=negate(inner.finding))
-    children = [_evaluate(child, leaf, known) for child in node.children]
+    children = [_evaluate(child, leaf, ref) for child in node.children]
     if isinstance(node, All):
         return _combined(all_of(c.finding for c in children), children, by_one=Finding.NOT_MET)
     if isinstance(node, Any):
@@ -129,6 +147,11 @@ def _leaf(chart: Chart, leaf: Leaf) -> Outcome:
         evidence=reading.evidence,
         notes=reading.notes,
     )
+
+
+def finding_of(leaf: Leaf, reading: Reading) -> Finding:
+    """What a leaf's question finds in a reading, which may be a hypothetical one."""
+    return _answer(leaf, reading)[0]
 
 
 def _answer(leaf: Leaf, reading: Reading) -> tuple[Finding, Reason]:

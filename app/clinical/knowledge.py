@@ -67,22 +67,69 @@ Node: TypeAlias = Leaf | All | Any | Not | Ref
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value comes from and who has looked at it; every value of the knowledge has one.
+
+    `source`: the document, or that it is ours. `reading`: sections of docs/readings.md. `alternatives`: what else the
+    source could mean. `review`: "unsigned", or date and name of the clinician who has signed it.
+    """
+
+    source: str
+    reading: str = ""
+    alternatives: str = ""
+    review: str = "unsigned"
+
+
+@dataclass(frozen=True, slots=True)
 class Criterion:
-    """A top-level criterion with its public id, the words for the card and the source of the rule."""
+    """A criterion with its public id, the words for the card and the origin of the rule.
+
+    `part_of`: the criterion that this one is a leaf of; it is shown, and its parent decides. `confirm`: the question
+    that is put to a person when the criterion is met only because nothing is on record (reading 3.16).
+    """
 
     id: str
     tree: Node
     title: str
     threshold: str
-    source: str
+    origin: Origin
+    part_of: str = ""
+    confirm: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What only a person can confirm; never part of a verdict (reading 2)."""
+    """What only a person can confirm; never part of a verdict (reading 2). `input`: what the record says of it."""
 
     id: str
     text: str
+    input: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dose:
+    """One drug of an arm: `days` are all (or at most, `at_most`) days of it; `then` is what follows, in words."""
+
+    ingredient: str
+    dose_mg: Decimal
+    per_day: int
+    route: str
+    days: int
+    at_most: bool
+    then: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What a stage of the trial was randomised to, beside standard care; knowledge only, never an order.
+
+    `stage` is its name on a card. `precedence`: of several stages that match, the highest is reported (reading B11).
+    """
+
+    stage: str
+    precedence: int
+    doses: tuple[Dose, ...]
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +141,12 @@ class Protocol:
     title: str
     status: str
     reviewed_by: tuple[str, ...]
+    source: str
     criteria: tuple[Criterion, ...]
     confirmations: tuple[Confirmation, ...]
     scope: Node
     speak: bool
+    arm: Arm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +163,20 @@ class SafetyRule:
     tree: Node
     title: str
     advice: str
-    source: str
+    origin: Origin
     withholds: bool
     required: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Ingredients that act alike in a rule, and how long after the last dose they still count."""
+    """Ingredients that act alike in a rule, and how long after the last dose they still count (zero: no rule asks)."""
 
     name: str
     ingredients: frozenset[str]
     lookback: timedelta
     title: str
-    source: str
+    origin: Origin = Origin("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +190,16 @@ class Input:
     concept: str
     title: str
     obtain: str
-    source: str
-    alternatives: str = ""
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A number that is no threshold of a rule, in the unit that its name says."""
+
+    value: Decimal
+    what: str
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +211,127 @@ class Row:
     card: str
     suggestions: bool
     outcome: str
+    origin: Origin = Origin("")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Days of a schedule with the same doses. `reconstructed`: the source does not say it, it is worked out."""
+
+    from_day: int
+    to_day: int
+    dose_mg: Decimal
+    per_day: int
+    reconstructed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What the letter plans of one drug, day by day; day 1 is that of the first dose (reading A13)."""
+
+    drug: str
+    steps: tuple[Step, ...]
+    origin: Origin
+
+    def on(self, day: int) -> Step | None:
+        """The step of a treatment day; None when nothing is planned."""
+        return next((step for step in self.steps if step.from_day <= day <= step.to_day), None)
+
+    @property
+    def last_day(self) -> int:
+        """The last day with a planned dose."""
+        return max(step.to_day for step in self.steps)
+
+    def cumulative_mg(self, day: int) -> Decimal:
+        """What is planned up to and with that day."""
+        days = [(step, min(day, step.to_day) - step.from_day + 1) for step in self.steps]
+        return sum((step.dose_mg * step.per_day * count for step, count in days if count > 0), Decimal(0))
+
+
+@dataclass(frozen=True, slots=True)
+class DayWindow:
+    """The treatment days whose values are put beside a column of the letter's Table 2."""
+
+    day: int
+    from_day: int
+    to_day: int
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean with its standard deviation in the letter's 11; `ratio` is that of the means, inclusion = 1."""
+
+    mean: Decimal
+    sd: Decimal
+    ratio: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A row of Table 2: `window` and `needs` are those of a current value, `needs` any of which may vouch for one.
+
+    `inclusion` and `days` are the letter's, in `unit`. `ends`: what makes it not applicable ("extubation").
+    """
+
+    name: str
+    concept: str
+    title: str
+    unit: str
+    window: timedelta
+    needs: tuple[str, ...]
+    ends: str
+    inclusion: Mean
+    days: Mapping[int, Mean]
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to look at while on treatment. Present when its test is met on a day that it applies to.
+
+    `tree` is a rule over inputs; else `rule` names one of `app.clinical.followup` with its `params`. `days`: first and
+    last treatment day, None open; `lab_window`: only on a day of a DayWindow. `unless_stopped`: not when the record
+    says that this drug was stopped. `unless`: not beside these actions. `monitor_severity`: the severity when only
+    findings to be monitored are present.
+    """
+
+    id: str
+    severity: str
+    title: str
+    advice: str
+    drugs: tuple[str, ...]
+    origin: Origin
+    tree: Node | None = None
+    rule: str = ""
+    params: Mapping[str, object] = field(default_factory=dict)
+    from_day: int | None = None
+    to_day: int | None = None
+    lab_window: bool = False
+    unless_stopped: str = ""
+    unless: tuple[str, ...] = ()
+    monitor_severity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """The follow-up of a course: schedule, actions, and Table 2 of the letter. It has no verdict."""
+
+    id: str
+    version: str
+    title: str
+    status: str
+    reviewed_by: tuple[str, ...]
+    source: str
+    schedules: Mapping[str, Schedule]
+    windows: tuple[DayWindow, ...]
+    actions: tuple[Action, ...]
+    quantities: tuple[Quantity, ...]
+    limits: Mapping[str, Limit]
+
+    def window_of(self, day: int) -> DayWindow | None:
+        """The window that a treatment day lies in."""
+        return next((w for w in self.windows if w.from_day <= day <= w.to_day), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +344,9 @@ class Knowledge:
     safety: tuple[SafetyRule, ...]
     required: tuple[str, ...]
     rows: tuple[Row, ...]
-    limits: Mapping[str, Decimal]
+    limits: Mapping[str, Limit]
     steroid_equivalents: Mapping[str, Decimal]
+    follow_up: FollowUp
     hash: str
     version: str
 
@@ -176,4 +355,12 @@ class Knowledge:
         for protocol in self.protocols:
             if protocol.id == id:
                 return protocol
+        raise KeyError(id)
+
+    def criterion(self, id: str) -> Criterion:  # noqa: A002
+        """The criterion of that id, in whichever protocol; KeyError when there is none."""
+        for protocol in self.protocols:
+            for criterion in protocol.criteria:
+                if criterion.id == id:
+                    return criterion
         raise KeyError(id)

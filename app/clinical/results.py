@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.clinical.criteria import Outcome
 from app.clinical.findings import Finding, all_of
-from app.clinical.knowledge import Criterion, Protocol, SafetyRule
+from app.clinical.knowledge import Confirmation, Criterion, Protocol, SafetyRule
+from app.clinical.reading import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +37,30 @@ class ProtocolResult:
     criteria: tuple[CriterionResult, ...]
     scope: str
     values: Mapping[str, str]
+    on_record: Mapping[str, Reason] = field(default_factory=dict)
+
+    @property
+    def deciding(self) -> tuple[CriterionResult, ...]:
+        """The top-level criteria; a leaf that is shown decides through its parent."""
+        return tuple(c for c in self.criteria if not c.criterion.part_of)
 
     @property
     def verdict(self) -> Finding:
         """Not met if one criterion is not met, else unknown if one is unknown, else met."""
-        return all_of(c.finding for c in self.criteria)
+        return all_of(c.finding for c in self.deciding)
+
+    @property
+    def confirmations(self) -> tuple[Confirmation, ...]:
+        """What only a person can confirm, and what is met only because nothing is on record (reading 3.16)."""
+        open_ = [c for c in self.criteria if c.criterion.confirm and c.finding is Finding.MET]
+        return (*self.protocol.confirmations, *(Confirmation(c.id, c.criterion.confirm) for c in open_))
 
     @property
     def missing(self) -> tuple[str, ...]:
         """The inputs that leave an unknown verdict so; none for a decided one."""
         if self.verdict is not Finding.UNKNOWN:
             return ()
-        return tuple(dict.fromkeys(m for c in self.criteria for m in c.outcome.missing))
+        return tuple(dict.fromkeys(m for c in self.deciding for m in c.outcome.missing))
 
     def finding_of(self, id: str) -> Finding:  # noqa: A002  (the public word)
         """The finding of one criterion."""

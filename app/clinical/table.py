@@ -7,7 +7,7 @@ follow-up add rows and words, not another table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from app.clinical.findings import Finding
@@ -59,9 +59,35 @@ def matching_row(rows: tuple[Row, ...], situation: Situation) -> Row:
     return next(row for row in rows if all(CONDITIONS[name](situation) for name in row.when))
 
 
+EVERYTHING = "all"
+"""In place of a protocol's id: the site has silenced whatever would be shown."""
+
+FOLLOW_UP = "pilot-followup"
+"""Speaks to a patient whose course is running; all other rows are those of the two pilot protocols."""
+
+_ELIGIBILITY = frozenset({"pilot-simple", "pilot-full"})
+
+
+def silenced_row(row: Row, silenced: frozenset[str]) -> Row:
+    """The row without its card and its suggestion where the site has silenced a protocol that it speaks of.
+
+    Either pilot protocol takes the card away, because the card is made of both. What is present in a patient who
+    receives the drugs is no protocol's: its safety card stays, unless everything is silenced.
+    """
+    speaks = frozenset({FOLLOW_UP}) if row.outcome == "follow-up" else _ELIGIBILITY
+    if silenced.isdisjoint(speaks | {EVERYTHING}):
+        return row
+    return replace(row, card="none", suggestions=False, outcome="disabled")
+
+
 def withheld(situation: Situation) -> tuple[Reason, ...]:
     """Every reason why no suggestion may be made although the row would allow one (reading 4)."""
     return tuple(dict.fromkeys(_withheld(situation)))
+
+
+def is_withheld(situation: Situation) -> bool:
+    """Whether there is any such reason; looks no further than the first."""
+    return next(_withheld(situation), None) is not None
 
 
 def _withheld(s: Situation) -> Iterator[Reason]:

@@ -26,7 +26,7 @@ from app.doctor.findings import EXIT
 from app.doctor.table import table
 from app.gateway import address, door
 from app.gateway.backend_services import is_shared
-from app.protocols.loader import KnowledgeError
+from app.protocols.fields import KnowledgeError
 from app.report import printable
 from app.settings import Settings, SettingsError, Tenant, load
 from fhir_mappings.errors import BadCodebook

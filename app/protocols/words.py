@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
+from app.clinical.changes import Change, Span
+from app.clinical.chart import hours_text
 from app.clinical.knowledge import Knowledge
-from app.clinical.reading import Reason
+from app.clinical.reading import Reason, decimal_text, unit_text
 from fhir_mappings.facts import Gap, Source
 
 Clean = Callable[[str], str]
+
+_IN_HOURS = 72
+"""Up to so many a window is said in hours, as the knowledge gives it."""
 
 
 class _Blank(dict[str, str]):
@@ -100,6 +106,32 @@ class Words:
         """What a person calls an input."""
         return self._knowledge.inputs[name].title
 
+    def has(self, change: Change) -> str:
+        """What an input reads as now; one of which nothing was found says how far back it was looked for."""
+        window = self._knowledge.inputs[change.input].window
+        sentence = self._texts["none_found"].get(change.now.reason.code)
+        if sentence is None or window is None:
+            return self.reason(change.now.reason)
+        hours = window // timedelta(hours=1)
+        return str(sentence).format(window=f"{hours} h" if hours <= _IN_HOURS else hours_text(window))
+
+    def needs(self, change: Change) -> str:
+        """What it would have to be, in signs: "> 1000 µg/L", "no"."""
+        return self._needs(change, self._texts["needs"])
+
+    def needs_said(self, change: Change) -> str:
+        """The same in the words of a card: "above 1000 µg/L"."""
+        return self._needs(change, self._texts["card"]["needs"])
+
+    def _needs(self, change: Change, texts: Mapping[str, str]) -> str:
+        if change.spans:
+            numbers = texts["or"].join(_span(span, texts) for span in change.spans)
+            return f"{numbers} {self.term('unit', unit_text(change.unit))}"
+        if change.states:
+            states = texts["or"].join(self.term("state", state) for state in change.states)
+            return texts["not"].format(states=states) if change.negated else states
+        return texts["any"]
+
     def _word(self, name: str, value: str, reason: Reason) -> str:
         if name == "why":
             return self.why(value, dict(reason.params))
@@ -111,3 +143,15 @@ class Words:
             spec = self._knowledge.inputs.get(value)
             return self._texts["required"].get(value) or (spec.title if spec else value)
         return self._clean(value)
+
+
+def _span(span: Span, texts: Mapping[str, str]) -> str:
+    """The numbers of a span."""
+    if span.low is not None and span.low == span.high:
+        return texts["="].format(value=decimal_text(span.low))
+    bounds = []
+    if span.low is not None:
+        bounds.append(texts[">" if span.open_low else ">="].format(value=decimal_text(span.low)))
+    if span.high is not None:
+        bounds.append(texts["<" if span.open_high else "<="].format(value=decimal_text(span.high)))
+    return texts["and"].join(bounds)

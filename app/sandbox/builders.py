@@ -132,6 +132,7 @@ DRUGS: Mapping[str, Drug] = {
         Drug("posaconazole", "J02AC04", "282446"),
         Drug("tacrolimus", "L04AD02", "42316", ORAL),
         Drug("mycophenolic acid", "L04AA06", route=ORAL),
+        Drug("anakinra", "L04AC03", "72435"),
         Drug("ruxolitinib", "L01EJ01", "1193326", ORAL),
         Drug("amlodipine", "C08CA01", route=ORAL),
         Drug("ramipril", "C09AA05", route=ORAL),
@@ -414,9 +415,11 @@ class Chart:
         *,
         ordered: float = 96,
         active: bool = True,
+        missed: Sequence[float] = (),
         reason: Sequence[Code] = (),
     ) -> None:
-        """A drug in single doses every so many hours: its order, and each dose in hours before now."""
+        """A drug in single doses every so many hours: its order, and each dose in hours before now; `missed` ones are
+        recorded as not given."""
         drug = DRUGS[name]
         amount = quantity(*dose)
         dosage = {"text": f"{drug.name} {dose[0]:g} {dose[1][0]} every {every} h", "route": concept(drug.route)}
@@ -431,6 +434,8 @@ class Chart:
                 status="completed",
                 order=order,
             )
+        for moment in missed:
+            self._administration(drug, {"effectiveDateTime": self.time(moment)}, dosage, status="not-done", order=order)
 
     def _order(self, drug: Drug, hours: float, dosage: Resource, *, active: bool, reason: Sequence[Code]) -> Resource:
         content: Resource = {

@@ -8,7 +8,7 @@ have its result follows the readings in docs (windows in reading 1, facts in 3, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -57,6 +57,8 @@ CRP: Final[Code] = ("loinc", "1988-5", "C reactive protein [Mass/volume] in Seru
 FERRITIN: Final[Code] = ("loinc", "2276-4", "Ferritin [Mass/volume] in Serum or Plasma")
 LEUCOCYTES: Final[Code] = ("loinc", "6690-2", "Leukocytes [#/volume] in Blood by Automated count")
 NEUTROPHILS: Final[Code] = ("loinc", "751-8", "Neutrophils [#/volume] in Blood by Automated count")
+LYMPHOCYTES: Final[Code] = ("loinc", "731-0", "Lymphocytes [#/volume] in Blood by Automated count")
+SOFA: Final[Code] = ("loinc", "96790-1", "SOFA Total score")
 PLATELETS: Final[Code] = ("loinc", "777-3", "Platelets [#/volume] in Blood by Automated count")
 ALT: Final[Code] = ("loinc", "1742-6", "Alanine aminotransferase [Enzymatic activity/volume] in Serum or Plasma")
 AST: Final[Code] = ("loinc", "1920-8", "Aspartate aminotransferase [Enzymatic activity/volume] in Serum or Plasma")
@@ -77,7 +79,7 @@ NO_KNOWN_ALLERGY: Final[Code] = ("snomed", "716186003", "No known allergy")
 NO_KNOWN_DRUG_ALLERGY: Final[Code] = ("snomed", "409137002", "No known drug allergy")
 
 Verdict = Literal["met", "not-met", "unknown"]
-Outcome = Literal["card", "deceased", "not-the-population", "not-met", "out-of-scope"]
+Outcome = Literal["card", "follow-up", "deceased", "not-the-population", "not-met", "out-of-scope"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -620,6 +622,107 @@ def _transplant(chart: Chart, person: Person) -> None:
     _relaxed(chart)
 
 
+_TAPER: Final = ((11, 300), (13, 200), (99, 100))
+"""mg of anakinra until so many days: the letter's, what is reconstructed of the taper, and on where nobody stops it."""
+
+
+def _pair(
+    chart: Chart,
+    *,
+    first: float,
+    days: int,
+    goes_on: bool,
+    ruxolitinib: Sequence[float],
+    missed: Sequence[float] = (),
+) -> None:
+    """Both drugs since `first` hours ago: anakinra on so many days, each step of it an order; ruxolitinib goes on."""
+    begun = 0
+    for until, dose in _TAPER:
+        given = [first - 24 * day for day in range(begun, min(days, until))]
+        if given:
+            last = until >= days
+            chart.doses(
+                *("anakinra", (dose, MG), 24, given), ordered=given[0] + 1.5, active=last and goes_on, reason=COVID19
+            )
+        begun = until
+    chart.doses("ruxolitinib", (5, MG), 12, ruxolitinib, ordered=first + 1.5, missed=missed, reason=COVID19)
+
+
+def _before_the_first_dose(chart: Chart, hours: float, *, crp: float, ferritin: float) -> None:
+    """The laboratory of the morning on which the course began: the baseline of Table 2."""
+    chart.observe("crp", [CRP], hours, {"valueQuantity": quantity(crp, SI.crp)})
+    chart.observe("ferritin", [FERRITIN], hours, {"valueQuantity": quantity(ferritin, SI.ferritin)})
+    chart.observe("anc", [NEUTROPHILS], hours, {"valueQuantity": quantity(9.8, SI.count)}, normal=(1.8, 7.5, SI.count))
+    chart.observe("lymphocytes", [LYMPHOCYTES], hours, {"valueQuantity": quantity(0.8, SI.count)})
+    chart.observe("sofa", [SOFA], hours, {"valueInteger": 9})
+
+
+def _day_7(chart: Chart, person: Person) -> None:
+    """The seventh day: CRP 26 % of its baseline, one dose of ruxolitinib missed while the tube was blocked."""
+    first = 6 * 24 + 3.5
+    _icu(
+        chart,
+        person,
+        labs=Labs(crp=(69, 84, 101, 133), ferritin=(1390, 1510, 1722), leucocytes=(8.1, 8.8), anc=(6.2, 6.9)),
+        lungs=Lungs(pao2=(81, 78, 76, 74, 71, 70), fio2=(65, 65, 70, 70, 70, 75), plateau=(27, 27, 27, 28, 28, 28)),
+    )
+    _before_the_first_dose(chart, first + 4.2, crp=264, ferritin=2840)
+    chart.series("lymphocytes", [LYMPHOCYTES], LAB_HOURS, (1.4, 1.3, 1.1, 1.0), SI.count)
+    chart.series("sofa", [SOFA], (6.3, 30.3), (7, 8), FRACTION)
+    for word, code, value, unit in (
+        ("plateau", PLATEAU, 29, CMH2O),
+        ("peep", PEEP, 14, CMH2O),
+        ("tidal", TIDAL_VOLUME, 360, ML),
+    ):
+        chart.series(word, [code], (first + 1.1,), (value,), unit, category=VITAL_SIGNS)
+    doses = tuple(first - 12 * dose for dose in range(13))
+    given = tuple(hours for hours in doses if hours != doses[8])
+    _pair(chart, first=first, days=7, goes_on=True, ruxolitinib=given, missed=(doses[8],))
+    _proned(chart)
+    _no_growth(chart, 41.3)
+
+
+def _day_16(chart: Chart, person: Person) -> None:
+    """The sixteenth day: ALT 6.9 times its limit, and nobody ended the order of anakinra after day 14."""
+    first = 15 * 24 + 5.2
+    labs = Labs(
+        crp=(38, 41, 47, 55),
+        ferritin=(1622, 1540, 1498),
+        alt=(312, 188, 96),
+        ast=(204, 131, 70),
+        anc=(5.1, 5.4, 5.9),
+        leucocytes=(6.8, 7.0, 7.4),
+    )
+    lungs = Lungs(pao2=(88, 86, 90, 84, 83, 80), fio2=(45, 45, 45, 50, 50, 50), plateau=(24,) * 6, peep=(10,) * 6)
+    _icu(chart, person, labs=labs, lungs=lungs)
+    _before_the_first_dose(chart, first + 6.1, crp=311, ferritin=3120)
+    chart.series("lymphocytes", [LYMPHOCYTES], LAB_HOURS, (1.5, 1.6, 1.5, 1.4), SI.count)
+    _pair(chart, first=first, days=16, goes_on=True, ruxolitinib=tuple(first - 12 * dose for dose in range(31)))
+    _no_growth(chart, 60.1)
+
+
+def _day_30(chart: Chart, person: Person) -> None:
+    """The thirtieth day: extubated, anakinra ended in time, ruxolitinib still ordered and given."""
+    first = 29 * 24 + 2.1
+    _arrival(chart, person, unit="Intensive care unit")
+    _covid(chart, person)
+    chart.procedure("ventilation", [INVASIVE_VENTILATION], person.ventilated, 150)
+    labs = Labs(
+        crp=(12, 14, 19, 22),
+        ferritin=(840, 866, 902),
+        alt=(58, 61, 66),
+        ast=(44, 48, 51),
+        anc=(3.9, 4.2),
+        platelets=(288,),
+    )
+    _labs(chart, labs, person.dialect)
+    _before_the_first_dose(chart, first + 3.3, crp=228, ferritin=2410)
+    chart.series("lymphocytes", [LYMPHOCYTES], LAB_HOURS, (1.9, 1.8), SI.count)
+    _pair(chart, first=first, days=14, goes_on=False, ruxolitinib=tuple(first - 12 * dose for dose in range(59)))
+    chart.doses("enoxaparin", (40, MG), 24, (8.1, 32.2))
+    chart.allergy(NO_KNOWN_ALLERGY)
+
+
 def _died(chart: Chart, person: Person) -> None:
     """The chart ends with the death; the thresholds were met until then."""
     _icu(chart, person, labs=Labs(crp=(288, 301, 274, 230), ferritin=(3120, 2870, 2205)), steroid=True)
@@ -827,6 +930,30 @@ _CASES: Final[tuple[_Case, ...]] = (
         _expect("met", "unknown", "no", "card"),
         title="Ruxolitinib already ordered",
         line="Thresholds met, and a colleague ordered ruxolitinib two hours ago: nothing is suggested twice.",
+    ),
+    _case(
+        "day-7",
+        Person("Demo-Sorrel", "Hanna", "female", 62, 78, icu=330, ventilated=260, pcr_days=(19, 12)),
+        _day_7,
+        _expect("not-met", "not-met", "no", "follow-up"),
+        title="Day 7 of the course, a missed dose",
+        line="Seventh day of anakinra and ruxolitinib: CRP 26 % of its baseline, one dose recorded as not given.",
+    ),
+    _case(
+        "day-16",
+        Person("Demo-Spruce", "Marek", "male", 58, 91, icu=620, ventilated=560, pcr_days=(31, 24)),
+        _day_16,
+        _expect("not-met", "not-met", "no", "follow-up"),
+        title="Day 16, ALT 6.9 x its limit",
+        line="Sixteenth day: ALT is above five times its limit, and anakinra is still ordered after day 14.",
+    ),
+    _case(
+        "day-30",
+        Person("Demo-Sumac", "Greta", "female", 67, 66, icu=900, ventilated=840, pcr_days=(44, 37)),
+        _day_30,
+        _expect("not-met", "not-met", "no", "follow-up"),
+        title="Day 30, ruxolitinib goes on",
+        line="Extubated, thirtieth day: the course of ruxolitinib ended on day 28 and the drug is still given.",
     ),
     _case(
         "yeast",

@@ -375,3 +375,12 @@ CONTRAST = """(() => {
   }
   return poor;
 })()"""
+
+
+def test_the_source_of_a_card_leads_to_its_attributes(tab: Any, demo: Any) -> None:
+    url = "https://cds.example.org/source-attributes"
+    demo.answer = lambda _request: answer(card(source={"label": "rescue-cds", "url": url}))
+    tab.open_chart(demo.url, "ada")
+    assert tab.run("document.querySelector('.card .source a').href") == url
+    assert tab.run("document.querySelector('.card .source a').rel") == "noopener noreferrer"
+    assert tab.text(".card .source a") == "rescue-cds"

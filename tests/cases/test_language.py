@@ -10,7 +10,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.cases.language import CaseError, Chart, merged, overlay, suggests_on
+from app.cases.language import CaseError, Chart, as_read, merged, overlay, suggests_on
+from fhir_mappings import codebook
+from fhir_mappings.coding import addresses
+from fhir_mappings.facts import Facts, Source
 
 NOW = datetime(2021, 4, 14, 12, 0, tzinfo=ZoneInfo("Europe/Paris"))
 
@@ -98,3 +101,30 @@ def test_the_site_switch_is_no_overlay() -> None:
     lines = {"site": ["asks for the full protocol", "AST is not measured"]}
     assert suggests_on(lines) == "pilot-full"
     assert overlay(lines).not_measured == {"ast"}
+
+
+def test_a_list_that_reaches_back_so_far_is_partial_beyond() -> None:
+    source = Source("administrations", "MedicationAdministration", "ok")
+    facts = Facts(asked_at=NOW, zone="Europe/Paris", sources=(source, Source("orders", "MedicationRequest", "ok")))
+    cut = as_read(facts, {"reading": "administrations back to 28d"})
+    # A day is 24 h long, also where clocks change.
+    assert cut.source("administrations").reaches == datetime.fromisoformat("2021-03-17T10:00:00+00:00")
+    assert cut.source("administrations").outcome == "partial"
+    assert cut.source("orders").outcome == "ok"
+    assert as_read(facts, {"reading": "fails"}) is facts
+
+
+@pytest.mark.parametrize("line", ["nothing back to 3d", "administrations back to yesterday"])
+def test_a_source_or_a_time_that_is_none_is_refused(line: str) -> None:
+    facts = Facts(asked_at=NOW, zone="UTC", sources=(Source("administrations", "MedicationAdministration", "ok"),))
+    with pytest.raises(CaseError):
+        as_read(facts, {"reading": line})
+
+
+def test_an_ingredient_of_the_rules_needs_no_line_in_the_list_of_drugs() -> None:
+    [_, given] = resources(drugs="given voriconazole 200 mg @1h")
+    [coding] = given["medicationCodeableConcept"]["coding"]
+    book = codebook.load("ingredients")
+    assert (coding["system"], coding["code"]) in {
+        (address, code.code) for code in book.of(["voriconazole"]) for address in addresses(code.system)
+    }

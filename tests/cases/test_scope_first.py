@@ -6,6 +6,7 @@ import json
 from collections import Counter
 
 from app import scope
+from app.cases.language import Chart, moment, overlay
 from app.clinical.assessment import Assessment, assess
 from app.gateway.access import Access
 from app.gateway.budget import Budget, Deadline
@@ -14,7 +15,6 @@ from app.gather import gather
 from app.sandbox.fhir import PARAMETERS, create_fhir
 from fhir_mappings import mapping
 from fhir_mappings.context import Context
-from tests.cases.language import Chart, moment, overlay
 from tests.cases.test_cases import BEDSIDE, CASES, KNOWLEDGE, Case
 from tests.integration.hospital import FHIR, Wire
 

@@ -225,5 +225,7 @@ def _uuid(value: Any) -> bool:
 
 
 def _absolute(value: Any) -> bool:
+    """Over https; a service on this machine may be named as it is."""
     parts = urlsplit(str(value))
-    return parts.scheme == "https" and bool(parts.hostname)
+    here = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    return here or (parts.scheme == "https" and bool(parts.hostname))

@@ -78,7 +78,7 @@ async def test_a_patient_who_has_everything_is_ready() -> None:
     findings, _ = await examined(case("demo-full-protocol", token=TOKEN), progress=told, answers=note)
     assert (findings.status, findings.chosen, findings.missing) == ("ready", "given", ())
     assert [search.key for search in findings.planned] == [need.key for need in bedside().needs]
-    assert "  4/18 respiratory (Observation by code) … 30 results, 1 page, " in told[6]
+    assert "  4/19 respiratory (Observation by code) … 30 results, 1 page, " in told[6]
     assert ("/fhir/metadata", None) in sent, "the statement belongs to no patient"
     assert {token for path, token in sent if path != "/fhir/metadata"} == {f"Bearer {TOKEN}"}
     assert TOKEN not in repr(findings) + "".join(told)
@@ -563,7 +563,7 @@ async def test_the_command_from_socket_to_report(
     status = await command("--config", str(config), "--patient", "demo-full-protocol", "--overlay-draft", str(draft))
     out, err = capsys.readouterr()
     assert (status, out.splitlines()[2][:6]) == (0, "READY:")
-    assert "16/18 procedures (Procedure all) … " in err
+    assert "17/19 procedures (Procedure all) … " in err
     assert draft.read_text(encoding="utf-8").startswith("# The start of a site overlay")
     assert await command("--config", str(config), "--sample", "2", "--json") == 0
     answer = json.loads(capsys.readouterr().out)

@@ -15,10 +15,12 @@ import pytest
 
 from app import cli, knowledge, service, settings
 from app.api import document
+from app.clinical.knowledge import Leaf, Node, Not, Ref
 from app.knowledge import Bedside
 from app.main import create_app
 from app.plan import Need
 from fhir_mappings import codebook
+from tools import knowledge_page
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -91,9 +93,9 @@ def test_the_settled_numbers_are_kept() -> None:
     assert wanted <= sections()
 
 
-@pytest.mark.parametrize("name", ["readings.md", "clinical-knowledge.md"])
+@pytest.mark.parametrize("name", ["readings.md", "clinical-knowledge.md", "safety/clinical-knowledge.md"])
 def test_a_page_says_first_that_nobody_has_signed(name: str) -> None:
-    assert "No clinician has signed any of this" in page(name)[:200]
+    assert "No clinician has signed any of this" in page(name)[:250]
 
 
 def test_the_unsigned_knowledge_is_still_unsigned() -> None:
@@ -104,71 +106,109 @@ def test_the_unsigned_knowledge_is_still_unsigned() -> None:
 # --- clinical knowledge -----------------------------------------------------------------------------------
 
 
-def test_every_criterion_and_confirmation_is_described() -> None:
-    text = page("clinical-knowledge.md")
+VALUES = "safety/clinical-knowledge.md"
+
+
+def test_the_page_of_values_is_what_the_files_say() -> None:
+    assert page(VALUES) == knowledge_page.text(bedside().library), "run make knowledge-page"
+
+
+def cells(first: str) -> str:
+    """The row of the page of values that begins so, as one text."""
+    [found] = rows(page(VALUES), first=first)
+    return " | ".join(found)
+
+
+def test_every_criterion_and_confirmation_is_described_with_its_origin() -> None:
+    described = page(VALUES)
     for protocol in bedside().library.knowledge.protocols:
-        assert f"`{protocol.id}`" in text
+        assert f"`{protocol.id}`" in described
         for criterion in protocol.criteria:
-            assert rows(text, first=criterion.id), criterion.id
+            for found in rows(described, first=criterion.id):
+                assert criterion.origin.source in " | ".join(found), criterion.id
+                assert found[-1] == criterion.origin.review, criterion.id
+            assert rows(described, first=criterion.id), criterion.id
         for confirmation in protocol.confirmations:
-            assert confirmation.id in text
+            assert confirmation.id in described
 
 
-def leaves(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if "ref" in tree:
-        return
-    children = tree.get("all") or tree.get("any")
-    if children is None:
+def own_leaves(tree: Node) -> Iterator[Leaf]:
+    """The questions of a tree that stand in its own block, not in one that it refers to."""
+    if isinstance(tree, Leaf):
         yield tree
-        return
-    for child in children:
-        yield from leaves(child)
+    elif not isinstance(tree, Ref):
+        for child in (tree.child,) if isinstance(tree, Not) else tree.children:
+            yield from own_leaves(child)
 
 
-@pytest.mark.parametrize("name", ["pilot_simple/protocol.toml", "pilot_full/protocol.toml", "shared/safety.toml"])
-def test_every_comparison_is_described_as_it_is_computed(name: str) -> None:
-    text = page("clinical-knowledge.md")
-    table = toml(name)
-    for block in table.get("criterion") or table["finding"]:
-        described = " ".join(rows(text, first=block["id"])[0])
-        for leaf in leaves(block["test"]):
-            assert leaf["input"] in described, block["id"]
-            if "op" in leaf:
-                assert f"`{leaf['input']} {leaf['op']} {leaf['value']}" in described, block["id"]
-            for name_of in ("group", "concepts", "substances"):
-                assert str(leaf.get(name_of, "")) in described, block["id"]
+SIGNS = {"<": "<", "<=": "≤", ">": ">", ">=": "≥"}
 
 
-def test_every_safety_finding_has_its_row_with_severity_and_drugs() -> None:
-    text = page("clinical-knowledge.md")
+def test_every_comparison_is_described_as_it_is_computed() -> None:
+    known = bedside().library.knowledge
+    trees = [(c.id, c.tree) for p in known.protocols for c in p.criteria]
+    trees += [(rule.id, rule.tree) for rule in known.safety]
+    compared = 0
+    for id_, tree in trees:
+        described = " ".join(" | ".join(found) for found in rows(page(VALUES), first=id_))
+        for leaf in own_leaves(tree):
+            assert known.inputs[leaf.input].title in described, id_
+            if leaf.value is not None:
+                compared += 1
+                assert f"{SIGNS[leaf.op]} {leaf.value} " in described, id_
+            for name in ("group", "concepts", "substances"):
+                assert all(word in described for word in str(leaf.params.get(name, "")).split()), id_
+    assert compared > 20
+
+
+def test_every_safety_finding_is_described_with_severity_and_drugs() -> None:
     for rule in bedside().library.knowledge.safety:
-        [cells] = rows(text, first=rule.id)
-        assert cells[1].partition(",")[0] == rule.severity, rule.id
-        assert ("withholds nothing" in cells[1]) == (rule.severity != "monitor" and not rule.withholds), rule.id
-        assert cells[2] == ", ".join(rule.drugs), rule.id
+        [found] = rows(page(VALUES), first=rule.id)
+        assert found[1].partition(",")[0] == rule.severity, rule.id
+        assert ("withholds nothing" in found[1]) == (rule.severity != "monitor" and not rule.withholds), rule.id
+        assert found[2] == ", ".join(rule.drugs), rule.id
+        assert rule.advice in found, rule.id
 
 
-def test_every_input_has_its_row_with_window_and_missing_name() -> None:
-    text = section("clinical-knowledge.md", "Inputs")
+def test_every_input_is_described_with_window_and_missing_name() -> None:
+    text = section(VALUES, "Inputs")
     for name, block in toml("shared/inputs.toml")["input"].items():
-        [cells] = rows(text, first=name)
+        [found] = rows(text, first=name)
         hours = block.get("window_hours")
-        assert cells[1].partition(" (")[0] == ("no window" if hours is None else f"{hours} h"), name
-        assert cells[3] == f"`{block['missing']}`", name
+        assert found[2].partition(" (")[0] == ("no window" if hours is None else f"{hours} h"), name
+        assert found[3] == f"`{block['missing']}`", name
+        assert found[4] == block["obtain"], name
 
 
-def test_every_limit_has_its_row_with_its_value() -> None:
-    text = section("clinical-knowledge.md", "Limits")
-    for name, value in toml("shared/inputs.toml")["limits"].items():
-        [cells] = rows(text, first=name)
-        assert cells[1] == str(value), name
+def test_every_limit_is_described_with_its_value() -> None:
+    text = section(VALUES, "Limits")
+    for name, block in toml("shared/inputs.toml")["limit"].items():
+        [found] = rows(text, first=name)
+        assert found[1:3] == [str(block["value"]), block["what"]], name
 
 
-def test_every_drug_group_has_its_row_with_its_look_back() -> None:
-    text = section("clinical-knowledge.md", "Drug groups")
+def test_every_drug_group_is_described_with_its_look_back_and_its_drugs() -> None:
+    text = section(VALUES, "Drug groups")
     for name, group in toml("shared/interactions.toml")["group"].items():
-        [cells] = rows(text, first=name)
-        assert cells[1].partition(" (")[0] == f"{group['lookback_hours']} h", name
+        [found] = rows(text, first=name)
+        lookback = group.get("lookback_hours")
+        assert found[2].partition(" (")[0] == (
+            "the window of the input that asks" if lookback is None else f"{lookback} h"
+        ), name
+        assert found[3] == ", ".join(sorted(group["ingredients"])), name
+
+
+def test_every_action_row_step_and_equivalent_is_described() -> None:
+    known = bedside().library.knowledge
+    for action in known.follow_up.actions:
+        assert action.title in cells(action.id), action.id
+    for row in known.rows:
+        assert row.outcome in cells(row.id), row.id
+    for name, factor in known.steroid_equivalents.items():
+        assert rows(section(VALUES, "Steroid equivalents"), first=name) == [[name, str(factor)]]
+    for drug in bedside().library.treatment["drug"]:
+        [found] = rows(section(VALUES, "Treatment"), first=drug["display"])
+        assert all(f"{step['dose_mg']} mg, {step['per_day']} x a day" in found[2] for step in drug["steps"])
 
 
 def test_every_section_of_the_notes_that_is_named_is_explained() -> None:

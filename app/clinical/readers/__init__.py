@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from app.clinical.chart import Chart
 from app.clinical.knowledge import Leaf
-from app.clinical.readers import drugs, gas, labs, person, records, support
+from app.clinical.readers import drugs, gas, labs, person, records, support, trial
 from app.clinical.reading import Reading
 
 Reader = Callable[[Chart, Leaf], Reading]
@@ -34,6 +34,8 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "anc": labs.neutrophils,
         "platelets": labs.newest,
         "factor_v": labs.newest,
+        "hb": labs.newest,
+        "triglycerides": labs.newest,
         "alt": labs.multiple_of_limit,
         "ast": labs.multiple_of_limit,
         "crcl": labs.creatinine_clearance,
@@ -46,18 +48,26 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "study_drug": drugs.study_drug,
         "pregnancy": records.pregnancy,
         "condition": records.condition,
+        "hbv": records.screening,
+        "tb": records.screening,
         "infection": records.uncontrolled_infection,
         "live_vaccine": records.live_vaccine,
         "ventilatory_support": support.ventilatory_support,
         "invasive_ventilation": support.invasive_ventilation,
+        "respiratory_rate": trial.respiratory_rate,
+        "sao2": trial.saturation,
+        "mech_vent": trial.ventilated_hours,
+        "pf_history": trial.pf_history,
+        "noradrenaline": trial.noradrenaline,
+        "renal_failure": trial.renal_failure,
+        "liver_failure": trial.liver_failure,
+        "myocarditis": trial.myocarditis,
+        "hlh": trial.haemophagocytosis,
+        "covid_specimen": trial.covid_specimen,
     }
 )
 
 
 def read(chart: Chart, leaf: Leaf) -> Reading:
     """The reading of a leaf's input, made once per chart."""
-    key = leaf.key
-    found = chart.readings.get(key)
-    if found is None:
-        found = chart.readings[key] = READERS[leaf.input](chart, leaf)
-    return found
+    return chart.once(leaf.key, lambda: READERS[leaf.input](chart, leaf))

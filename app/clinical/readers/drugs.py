@@ -26,10 +26,8 @@ def exposure(chart: Chart, leaf: Leaf) -> Reading:
         acting = [use for use in acting if _dose_fits(use, leaf)]
     if acting:
         use, how = acting[0]
-        reason = Reason.of("exposed", drug=_name(use, group), how=how, title=group.title)
-        return Reading(
-            reason, state="present", evidence=_evidence(chart, (u for u, _ in acting)), shown=_name(use, group)
-        )
+        evidence = _evidence(chart, (u for u, _ in acting))
+        return Reading(_exposed(chart, use, how, group), state="present", evidence=evidence, shown=_name(use, group))
     missing = ("medications",)
     if doubtful:
         use = doubtful[0]
@@ -143,18 +141,19 @@ def chronic_steroid(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
     missing = ("medications",)
     unreadable: list[MedicationUse] = []
     for use in chart.facts.medications:
-        if group.ingredients.isdisjoint(use.ingredients) or not _chronic(use):
+        if group.ingredients.isdisjoint(use.ingredients) or not _chronic(chart, use):
             continue
         dose = _prednisone_mg(chart, use)
         if dose is None:
             unreadable.append(use)
         elif dose > limit:
-            reason = Reason.of("steroid", drug=_name(use, group), mg=decimal_text(dose.quantize(Decimal("0.1"))))
+            mg = decimal_text(dose.quantize(Decimal("0.1")))
+            reason = Reason.of("steroid", drug=_name(use, group), mg=mg, how=use.state)
             return Reading(reason, state="present", evidence=_evidence(chart, [use]), shown=_name(use, group))
     if unreadable:
         reason = Reason.of("steroid-dose-unreadable", drug=_name(unreadable[0], group))
         return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(chart, unreadable))
-    doubt = [u for u in chart.facts.medications if not group.ingredients.isdisjoint(u.possibly) and _chronic(u)]
+    doubt = [u for u in chart.facts.medications if not group.ingredients.isdisjoint(u.possibly) and _chronic(chart, u)]
     if doubt:
         reason = Reason.of("text-only-drug", drug=group.title, title=group.title)
         return Reading(reason, missing=missing, unreadable=True, evidence=_evidence(chart, doubt))
@@ -221,7 +220,7 @@ def on_record_before(chart: Chart, name: str, moment: datetime) -> bool:
 
 def recent(chart: Chart, names: Iterable[str], lookback: timedelta) -> list[tuple[MedicationUse, datetime | None]]:
     """Uses of these ingredients that act, newest first, for the card's line on standard treatment."""
-    group = Group("", frozenset(names), lookback, "", "")
+    group = Group("", frozenset(names), lookback, "")
     acting, _ = _acting(chart, group)
     dated = [
         (use, chart.exposure_end(use) if use.state == "given" else chart.latest_possible(use.start))
@@ -245,13 +244,38 @@ def _acting(chart: Chart, group: Group) -> tuple[list[tuple[MedicationUse, str]]
             acting.append((use, how))
         else:
             doubtful.append(use)
-    order = {"given": 0, "taken": 1, "ordered": 2}
-    return sorted(acting, key=lambda pair: order[pair[1]]), doubtful
+    order = ("given", "taken", "took", "ordered", "drafted")
+    return sorted(acting, key=lambda pair: order.index(pair[1])), doubtful
+
+
+def _exposed(chart: Chart, use: MedicationUse, how: str, group: Group) -> Reason:
+    """Why a drug counts as acting: what was done with it, and when. Given is not ordered, and a given drug whose order
+    was stopped is told apart from one that goes on (clinical 2.6)."""
+    names = {"drug": _name(use, group), "title": group.title}
+    if how not in {"given", "took"}:
+        return Reason.of("exposed", how=how, **names)
+    end = chart.exposure_end(use)
+    if end is None:
+        return Reason.of("exposed-undated", how=how, **names)
+    if how == "given" and use.running and end == chart.now:
+        return Reason.of("exposed-running", **names)
+    stopped = how == "given" and _order_ended(chart, use.ingredients)
+    code = "exposed-stopped" if stopped else "exposed-ago"
+    return Reason.of(code, how=how, age=hours_text(chart.age(end)), **names)
+
+
+def _order_ended(chart: Chart, names: Iterable[str]) -> bool:
+    """An order of one of these drugs has ended, and none is active."""
+    orders = [u for u in chart.facts.medications if u.kind == "request" and not set(names).isdisjoint(u.ingredients)]
+    return any(u.state == "past" for u in orders) and not any(u.state == "ordered" for u in orders)
 
 
 def _how(chart: Chart, use: MedicationUse, since: datetime) -> str:
-    """given, taken, ordered (not yet proven given), perhaps (ended, outside hospital), or '' (no longer)."""
-    if use.state in {"ordered", "draft"}:
+    """given, taken, took (a statement that ended), ordered (not yet proven given), drafted, perhaps (ended, outside
+    hospital), or '' (no longer)."""
+    if use.state == "draft":
+        return "drafted"
+    if use.state == "ordered":
         return "ordered"
     if use.state == "taken":
         return "taken"
@@ -261,7 +285,7 @@ def _how(chart: Chart, use: MedicationUse, since: datetime) -> str:
     if use.state == "given":
         return "given"
     if use.kind == "statement":
-        return "taken"
+        return "took"
     return "perhaps" if use.inpatient is False else ""
 
 
@@ -310,11 +334,19 @@ def _ordered(chart: Chart, names: frozenset[str]) -> bool:
     return any(u.state == "ordered" and not names.isdisjoint(u.ingredients) for u in chart.facts.medications)
 
 
-def _chronic(use: MedicationUse) -> bool:
+def _chronic(chart: Chart, use: MedicationUse) -> bool:
     """Taken at home or for long, into the whole body, and not for COVID-19."""
     if use.systemic is False or "covid19" in use.reasons:
         return False
-    return use.state == "taken" or (use.state == "ordered" and (use.inpatient is False or "chronic" in use.reasons))
+    return use.state == "taken" or (use.state == "ordered" and (use.inpatient is False or _long(chart, use)))
+
+
+def _long(chart: Chart, use: MedicationUse) -> bool:
+    """An order that spans so long that it is not the treatment of this illness; one without an end lasts until now."""
+    if use.start is None:
+        return False
+    until = chart.now if use.end is None else use.end.latest
+    return until - use.start.earliest > chart.hours("chronic_order_hours")
 
 
 def _prednisone_mg(chart: Chart, use: MedicationUse) -> Decimal | None:

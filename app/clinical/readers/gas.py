@@ -71,14 +71,7 @@ def ecmo_fdo2(chart: Chart, leaf: Leaf) -> Reading:
 
 def newest(chart: Chart) -> Newest:
     """Which gas decides, and the ratio it gives. Worked out once per assessment."""
-    cached = chart.readings.get(("gas",))
-    if cached is None:
-        found = _newest(chart)
-        chart.readings["gas",] = found.reading
-        chart.readings["gas-ecmo",] = found.ecmo
-        chart.moments["gas"] = found.moment
-        return found
-    return Newest(cached, chart.moments["gas"], chart.readings["gas-ecmo",])
+    return chart.once(("gas",), lambda: _newest(chart))
 
 
 def ratio_text(pair: GasPair) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from fractions import Fraction
 
 from app.clinical.chart import Chart
@@ -16,8 +15,7 @@ def age(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
     patient = chart.facts.patient
     if patient is None or patient.born_earliest is None or patient.born_latest is None:
         return Reading(Reason.of("no-birth-date"), missing=("age",), failed=_failed(chart))
-    today = chart.now.astimezone(chart.zone).date()
-    youngest, oldest = _years(patient.born_latest, today), _years(patient.born_earliest, today)
+    youngest, oldest = chart.years(patient.born_latest), chart.years(patient.born_earliest)
     text = str(youngest) if youngest == oldest else f"{youngest} to {oldest}"
     return Reading(
         Reason.of("state", state=f"{text} years"),
@@ -38,7 +36,3 @@ def sex(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
 
 def _failed(chart: Chart) -> bool:
     return chart.facts.source("patient").outcome == "failed"
-
-
-def _years(born: date, today: date) -> int:
-    return today.year - born.year - ((today.month, today.day) < (born.month, born.day))

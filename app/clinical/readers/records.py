@@ -86,24 +86,30 @@ def _contradiction(chart: Chart, since: datetime | None) -> Reason | None:
 
 
 def condition(chart: Chart, leaf: Leaf) -> Reading:
-    """An active, not refuted Condition of the named concepts; `also_procedures` and `also_tests` add other records.
+    """An active, not refuted Condition of the named concepts. `also_past` names those that count when they are over;
+    `also_procedures`, `also_tests` and `also_allergies` add other records.
 
     Nothing on record, completely read: absent (reading 3.13). `missing` names the input when a source failed.
     """
-    wanted = _words(leaf, "concepts")
+    wanted, over = _words(leaf, "concepts"), _words(leaf, "also_past")
     missing = (str(leaf.params.get("missing", "conditions")),)
-    found = [c for c in chart.facts.conditions if c.active and not wanted.isdisjoint(c.concepts)]
-    if found:
-        return _present(found[0])
+    for found in chart.facts.conditions:
+        now = found.active and not wanted.isdisjoint(found.concepts)
+        if now or (not found.refuted and not over.isdisjoint(found.concepts)):
+            return _present(found)
     procedures = _words(leaf, "also_procedures")
     for procedure in chart.facts.procedures:
         if procedure.status != "not-done" and not procedures.isdisjoint(procedure.concepts):
             evidence = (Evidence(procedure.concepts[0], procedure.reference, label=procedure.label),)
             reason = Reason.of("on-record", label=procedure.label or procedure.concepts[0])
             return Reading(reason, state="present", evidence=evidence, shown="on record")
+    for allergy in chart.facts.allergies:
+        if allergy.counts and not _words(leaf, "also_allergies").isdisjoint(allergy.substances):
+            return _hypersensitive(allergy)
     tests = _words(leaf, "also_tests")
+    screened = chart.now - chart.hours("screening_hours")
     for name in sorted(tests):
-        positive = [m for m in chart.values(name) if m.coded == "positive"]
+        positive = [m for m in chart.values(name, since=screened) if m.coded == "positive"]
         if positive:
             reason = Reason.of("on-record", label=name)
             return Reading(reason, state="present", evidence=(Evidence.measured(positive[0]),), shown="on record")
@@ -111,7 +117,9 @@ def condition(chart: Chart, leaf: Leaf) -> Reading:
     if procedures:
         asked.append(("procedures", None))
     if tests:
-        asked.append(("screening", chart.now - chart.hours("screening_hours")))
+        asked.append(("screening", screened))
+    if _words(leaf, "also_allergies"):
+        asked.append(("allergies", None))
     lost = chart.lost(*asked)
     if lost is not None:
         return Reading(lost.reason, missing=missing, failed=lost.failed)
@@ -125,11 +133,64 @@ def condition(chart: Chart, leaf: Leaf) -> Reading:
     return Reading(Reason.of("none-on-record"), state="absent", shown="none on record")
 
 
-def uncontrolled_infection(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
-    """Present for an opportunistic infection; unknown, and withholding, for other records (reading 3.17)."""
+def screening(chart: Chart, leaf: Leaf) -> Reading:
+    """A chronic infection that was looked for by a test, or stands on the problem list (readings 1, 4).
+
+    A positive test inside the window counts against a later negative one; an older one is an open question. Nothing
+    on record is unknown, since nobody has looked: it is said on the card and withholds nothing.
+    """
+    spec = chart.input(leaf.input)
+    since = chart.since(leaf.input)
+    missing = (spec.missing,)
+    wanted = _words(leaf, "concepts")
+    tests = chart.values(spec.concept, since=since)
+    positive = next((m for m in tests if m.coded == "positive"), None)
+    if positive is not None:
+        return _screened(chart, leaf, positive, "screening-positive", state="present")
+    found = next((c for c in chart.facts.conditions if c.active and not wanted.isdisjoint(c.concepts)), None)
+    if found is not None:
+        return _present(found)
+    lost = chart.lost(("conditions", None), ("screening", since))
+    if lost is not None:
+        return Reading(lost.reason, missing=missing, failed=lost.failed)
+    unread = _unread_condition(chart, wanted)
+    if unread is not None:
+        return Reading(unread, missing=missing, unreadable=True)
+    negative = next((m for m in tests if m.coded == "negative"), None)
+    refused = chart.displacing((spec.concept,), used=negative.when.earliest if negative else None, since=since)
+    if refused:
+        return Reading(Reason.refused("refused", refused[0]), missing=missing, unreadable=True)
+    older = next((m for m in chart.values(spec.concept) if m.coded == "positive"), None)
+    if older is not None:
+        return _screened(chart, leaf, older, "screening-positive-old")
+    if negative is not None:
+        return _screened(chart, leaf, negative, "screening-negative", state="absent")
+    reason = Reason.of("screening-none", input=leaf.input)
+    return Reading(reason, missing=missing, notes=(Note(reason),))
+
+
+def _screened(chart: Chart, leaf: Leaf, test: Measurement, code: str, *, state: str = "") -> Reading:
+    """The reading of one test; what is no warning of its own is a line of the card."""
+    reason = Reason.of(code, input=leaf.input, age=hours_text(chart.age(test.when.earliest)))
+    return Reading(
+        reason,
+        state=state,
+        missing=() if state else (chart.input(leaf.input).missing,),
+        evidence=(Evidence.measured(test),),
+        notes=() if state == "present" else (Note(reason),),
+        shown=test.coded,
+    )
+
+
+def uncontrolled_infection(chart: Chart, leaf: Leaf) -> Reading:
+    """Present for an opportunistic infection; unknown, and withholding, for other records (reading 3.17).
+
+    `params`: also (condition concepts that are present for this rule too).
+    """
     missing = ("infection",)
     conditions = [c for c in chart.facts.conditions if c.active]
-    opportunistic = next((c for c in conditions if "infection-opportunistic" in c.concepts), None)
+    certain = frozenset({"infection-opportunistic"}) | _words(leaf, "also")
+    opportunistic = next((c for c in conditions if not certain.isdisjoint(c.concepts)), None)
     if opportunistic is not None:
         return _present(opportunistic)
     since = chart.now - chart.hours("microbiology_hours")
@@ -152,7 +213,7 @@ def uncontrolled_infection(chart: Chart, leaf: Leaf) -> Reading:  # noqa: ARG001
     if refused:
         reason = Reason.refused("refused", refused[0])
         return Reading(reason, missing=missing, unreadable=True)
-    unread = _unread_condition(chart, frozenset({"infection-opportunistic", "infection-systemic"}))
+    unread = _unread_condition(chart, certain | {"infection-systemic"})
     if unread is not None:
         return Reading(unread, missing=missing, unreadable=True)
     return Reading(Reason.of("none-on-record"), state="absent", shown="none on record")
@@ -186,9 +247,7 @@ def hypersensitivity(chart: Chart, leaf: Leaf) -> Reading:
     wanted = _words(leaf, "substances")
     for allergy in chart.facts.allergies:
         if allergy.counts and not wanted.isdisjoint(allergy.substances):
-            evidence = (Evidence("allergy", allergy.reference, label=allergy.label),)
-            reason = Reason.of("allergy", substance=allergy.label or allergy.substances[0])
-            return Reading(reason, state="present", evidence=evidence, shown="on record")
+            return _hypersensitive(allergy)
     known = allergies(chart, Leaf("allergies"))
     if not known.known:
         return known
@@ -241,7 +300,7 @@ def pregnancy(chart: Chart, leaf: Leaf) -> Reading:
 def live_vaccine(chart: Chart, leaf: Leaf) -> Reading:
     """A live attenuated vaccine within 30 d; a partial date counts at its latest (reading 1)."""
     since = chart.since(leaf.input)
-    missing = (chart.input(leaf.input).missing,)
+    missing = (str(leaf.params.get("missing", chart.input(leaf.input).missing)),)
     doubt = [
         Evidence("live-vaccine", gap.reference)
         for gap in chart.facts.gaps
@@ -284,13 +343,8 @@ def _past_childbearing(chart: Chart) -> bool:
     patient = chart.facts.patient
     if patient is None or patient.sex != "female" or patient.born_earliest is None or patient.born_latest is None:
         return False
-    today = chart.now.astimezone(chart.zone).date()
-    years = [
-        today.year - b.year - ((today.month, today.day) < (b.month, b.day))
-        for b in (patient.born_latest, patient.born_earliest)
-    ]
     low, high = chart.limit("childbearing_from_years"), chart.limit("childbearing_to_years")
-    return years[0] > high or years[1] < low
+    return chart.years(patient.born_latest) > high or chart.years(patient.born_earliest) < low
 
 
 def _words(leaf: Leaf, name: str) -> frozenset[str]:
@@ -301,6 +355,12 @@ def _words(leaf: Leaf, name: str) -> frozenset[str]:
 def _present(found: Condition) -> Reading:
     reason = Reason.of("on-record", label=found.label or found.concepts[0])
     return Reading(reason, state="present", evidence=(_condition_evidence(found),), shown="on record")
+
+
+def _hypersensitive(allergy: Allergy) -> Reading:
+    evidence = (Evidence("allergy", allergy.reference, label=allergy.label),)
+    reason = Reason.of("allergy", substance=allergy.label or allergy.substances[0])
+    return Reading(reason, state="present", evidence=evidence, shown="on record")
 
 
 def _condition_evidence(found: Condition) -> Evidence:

@@ -333,12 +333,12 @@ def _procedure_sign(chart: Chart, concepts: Iterable[str], since: datetime | Non
         when = procedure.end or procedure.start
         if procedure.status == "not-done":
             continue
-        if _runs(chart, procedure) or (when is not None and (since is None or when.earliest >= since)):
+        if ventilation_runs(chart, procedure) or (when is not None and (since is None or when.earliest >= since)):
             return _sign(*_evidence(procedure))
     return None
 
 
-def _runs(chart: Chart, procedure: Procedure) -> bool:
+def ventilation_runs(chart: Chart, procedure: Procedure) -> bool:
     """Whether a ventilation record that is open runs now: started within 72 h, or the ventilator charts (3.10)."""
     if procedure.status != "in-progress" or procedure.end is not None:
         return False

@@ -348,7 +348,7 @@ function suggestionNode(suggestion, accepted) {
   };
   return make("div.suggestion", {},
     make("div.suggestion-head", {}, button,
-      make("div", {}, make("p.label", {}, suggestion.label, suggestion.isRecommended ? make("span.tag", {}, "recommended") : null),
+      make("div", {}, make("p.label", {}, suggestion.label, suggestion.isRecommended ? make("span.tag", {}, "preferred by its author") : null),
         make("span.uuid", {}, suggestion.uuid ? `suggestion ${suggestion.uuid}` : ""))),
     ...(suggestion.actions ?? []).map(actionNode),
     refusal ? make("p.refusal", {}, refusal) : null,

@@ -27,6 +27,9 @@ from fhir_mappings.context import Context
 from tests.unit.app.bundles import NOW, PARIS, bedside, bundle, evaluated, resources
 
 STORIES = [story.patient_id for story in patients.STORIES]
+TREATED = {"demo-day-7": "info", "demo-day-16": "critical", "demo-day-30": "warning"}
+"""The indicator of their follow-up card."""
+
 DECISION = uuid.UUID("00000000-0000-4000-8000-000000000001")
 ELIGIBILITY = "Matches the inclusion thresholds of an 11-patient uncontrolled 2020 pilot"
 EVIDENCE = ("0/11 deaths by day 28", "REMAP-CAP", "RUXCOVID-DEVENT", "WHO advises against", "IDSA advises against")
@@ -68,6 +71,7 @@ def knowledge_texts() -> list[tuple[str, str]]:
     root = packaged.files("app.protocols")
     names = ["shared/cards.toml", "shared/texts.toml", "shared/safety.toml", "shared/treatment.toml"]
     names += ["pilot_simple/protocol.toml", "pilot_full/protocol.toml", "shared/inputs.toml"]
+    names.append("pilot_followup/followup.toml")
     found = []
     for name in names:
         table = tomllib.loads(root.joinpath(name).read_text(encoding="utf-8"))
@@ -132,9 +136,10 @@ def test_both_kinds_of_protocol_card_are_seen() -> None:
 
 
 @pytest.mark.parametrize("patient_id", STORIES)
-def test_at_most_two_cards_none_critical(patient_id: str) -> None:
+def test_at_most_two_cards_critical_only_for_a_follow_up_stop(patient_id: str) -> None:
     found = shown(patient_id)
-    assert [card["indicator"] for card in found] in ([], ["info"], ["warning"], ["info", "warning"])
+    protocol = TREATED.get(patient_id, "info")
+    assert [card["indicator"] for card in found] in ([], ["warning"], [protocol], [protocol, "warning"])
     assert all(card["summary"] == card["summary"].strip() for card in found)
 
 

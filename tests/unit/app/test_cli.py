@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from app import cli
-from app.protocols.loader import KnowledgeError
+from app.protocols.fields import KnowledgeError
 from app.store.errors import BadDatabase
 from tests.unit.app.bundles import bundle, resources
 
@@ -319,3 +319,61 @@ def test_openapi_is_printed_and_leaves_no_file(
 
 def test_doctor_has_exit_statuses_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert "which FHIR server?" in refused(capsys, run("doctor"))
+
+
+# --- silenced, and published --------------------------------------------------------------------------------
+
+
+def test_what_is_silenced_is_served_so_and_said(
+    served: list[dict[str, Any]],
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RESCUE_CDS_SILENCED", "pilot-followup")
+    config.write_text(CONFIG + '\n[protocols]\nsilenced = ["pilot-simple"]\n', encoding="utf-8")
+    assert run("serve", "--config", config, "--db", db(tmp_path)) == 0
+    assert run("serve", "--db", db(tmp_path)) == 0
+    first, second = (call["app"].state.service.settings.silenced for call in served)
+    assert (first, second) == ({"pilot-simple", "pilot-followup"}, {"pilot-followup"})
+    assert "silenced: pilot-followup, pilot-simple\n" in capsys.readouterr().err
+
+
+def test_a_misspelt_environment_stops_the_start_and_the_evaluation(
+    served: list[dict[str, Any]], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("RESCUE_CDS_SILENCED", "pilot-simpel")
+    assert "RESCUE_CDS_SILENCED: no protocol of that id" in refused(capsys, run("serve", "--db", db(tmp_path)), 1)
+    assert served == []
+    assert "RESCUE_CDS_SILENCED: no protocol of that id" in refused(capsys, run("evaluate", file, "--now", NOW))
+
+
+def test_evaluate_shows_what_patient_view_would(
+    file: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(*arguments: Any) -> dict[str, Any]:
+        assert run("evaluate", file, "--now", NOW, "--json", *arguments) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    whole = answer()
+    assert len(whole["cards"]) == 1
+    assert "url" not in whole["cards"][0]["source"]
+    config.write_text(
+        CONFIG.replace("port = 9001", 'port = 9001\npublic_url = "https://h.example.org"'), encoding="utf-8"
+    )
+    [card] = answer("--config", config)["cards"]
+    assert card["source"]["url"] == "https://h.example.org/source-attributes"
+
+    monkeypatch.setenv("RESCUE_CDS_SILENCED", "pilot-simple")
+    silenced = answer()
+    assert (silenced["cards"], silenced["suggestions"]) == ([], [])
+    assert {p["id"] for p in silenced["protocols"]} == {p["id"] for p in whole["protocols"]} - {"pilot-simple"}
+    assert silenced["safety"] == whole["safety"]
+    [named] = answer("--protocol", "pilot-simple")["protocols"]
+    assert named["verdict"] == "met"
+
+    monkeypatch.setenv("RESCUE_CDS_SILENCED", "all")
+    nothing = answer()
+    assert (nothing["cards"], nothing["protocols"]) == ([], [])

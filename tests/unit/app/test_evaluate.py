@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,9 +18,10 @@ from app import evaluate
 from app.gather import BundleError
 from app.sandbox import patients
 from fhir_mappings.facts import Overlay
-from tests.unit.app.bundles import bundle, changed, evaluated, resources
+from tests.unit.app.bundles import NOW, bundle, changed, evaluated, resources
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "evaluate.md"
+PILOT = ("pilot-simple", "pilot-full")
 STORIES = [story.patient_id for story in patients.STORIES]
 EXAMPLE = "demo-ferritin-above-range"
 WITHOUT_UNIT = {
@@ -65,7 +67,26 @@ def example() -> str:
 
 def test_the_document_names_every_member_and_no_other() -> None:
     seen = {path for patient_id in STORIES for path in paths(evaluated(bundle(resources(patient_id))))}
-    assert seen | set(paths(evaluated(bundle([*resources(EXAMPLE), WITHOUT_UNIT])))) == documented()
+    seen |= set(paths(evaluated(bundle([*resources(EXAMPLE), WITHOUT_UNIT]))))
+    seen |= set(paths(evaluated(bundle(changed("demo-day-7", neutrophils_as_a_share)))))
+    seen |= set(paths(evaluated(bundle(changed("demo-day-7", without_doses)), now=NOW + timedelta(days=5))))
+    assert seen == documented()
+
+
+def neutrophils_as_a_share(resource: dict[str, Any]) -> dict[str, Any]:
+    """A count that is worked out from the leucocytes of the sample, and calls for a hold."""
+    code = resource.get("code", {}).get("coding", [{}])[0]
+    if code.get("code") == "751-8":
+        code["code"] = "770-8"
+        resource["valueQuantity"] = {"value": 4, "unit": "%", "system": "http://unitsofmeasure.org", "code": "%"}
+    return resource
+
+
+def without_doses(resource: dict[str, Any]) -> dict[str, Any]:
+    """On day 12 the planned dose is reconstructed, and what was given cannot be added up."""
+    if resource["resourceType"] == "MedicationAdministration":
+        resource["dosage"].pop("dose", None)
+    return resource
 
 
 def test_the_example_of_the_document_is_a_real_answer() -> None:
@@ -79,9 +100,9 @@ def test_every_story_ends_as_it_says(story: patients.Story) -> None:
         return  # a file has no server that could refuse
     answer = evaluated(bundle(resources(story.patient_id)))
     verdicts = {p["id"]: p["verdict"] for p in answer["protocols"]}
-    assert verdicts == {name: story.expect[name] for name in ("pilot-simple", "pilot-full")}
+    assert {name: verdicts[name] for name in PILOT} == {name: story.expect[name] for name in PILOT}
     assert bool(answer["suggestions"]) == (story.expect["suggestions"] == "yes")
-    assert bool(answer["cards"]) == (story.expect["outcome"] == "card")
+    assert bool(answer["cards"]) == (story.expect["outcome"] in {"card", "follow-up"})
     assert answer["patient"] == f"Patient/{story.patient_id}"
 
 
@@ -89,7 +110,9 @@ def test_every_story_ends_as_it_says(story: patients.Story) -> None:
 def test_the_form_of_numbers_and_names(patient_id: str) -> None:
     answer = evaluated(bundle(resources(patient_id)))
     assert answer["schema"] == 1
-    entries = [e for p in answer["protocols"] for c in p["criteria"] for e in c["evidence"]]
+    judged, follow_up = parted(answer)
+    entries = [e for p in judged for c in p["criteria"] for e in c["evidence"]]
+    entries += [e for part in (*follow_up["actions"], *follow_up["course"]) for e in part["evidence"]]
     entries += [e for s in answer["safety"] for e in s["evidence"]]
     assert entries
     for entry in entries:
@@ -98,7 +121,7 @@ def test_the_form_of_numbers_and_names(patient_id: str) -> None:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry.get("effective", "2026-01-01T00:00:00Z"))
         assert entry.get("comparator", "<") in {"<", "<=", ">", ">="}
         assert "" not in entry.values()
-    for protocol in answer["protocols"]:
+    for protocol in judged:
         assert protocol["verdict"] in {"met", "not-met", "unknown"}
         assert protocol["scope"] in {"in", "out", "unknown"}
         assert re.fullmatch(r"\d+(\.\d{1,2})?", protocol["values"].get("pf", "0"))
@@ -111,7 +134,26 @@ def test_the_form_of_numbers_and_names(patient_id: str) -> None:
         assert finding["severity"] in {"absolute", "relative", "monitor"}
         assert set(finding["drugs"]) <= {"anakinra", "ruxolitinib"}
         assert bool(finding.get("missing")) == (finding["finding"] == "unknown")
-    assert None not in list(values(answer))
+    assert follow_up["verdict"] is None
+    for row in follow_up["course"]:
+        numbers = [row.get(name, "0") for name in ("baseline", "value", "ratio")]
+        numbers += [text for name, text in row.get("pilot", {}).items() if name != "day"]
+        assert all(re.fullmatch(r"(0|[1-9]\d*)(\.\d*[1-9])?", text) for text in numbers)
+    for action in follow_up["actions"]:
+        assert action["finding"] in {"present", "unknown"}
+        assert action["severity"] in {"info", "warning", "critical"}
+        assert action["reason"]
+    empty = {"verdict", *(() if follow_up["course"] else ("treatment_day",))}
+    assert {name for name, value in follow_up.items() if value is None} == empty
+    assert None not in list(values({**answer, "protocols": judged}))
+    assert None not in list(values({name: value for name, value in follow_up.items() if name not in empty}))
+
+
+def parted(answer: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The protocols that have a verdict, and the follow-up, which is the last and has none."""
+    *judged, follow_up = answer["protocols"]
+    assert follow_up["id"] == "pilot-followup"
+    return judged, follow_up
 
 
 def values(value: Any) -> Iterator[Any]:
@@ -127,7 +169,7 @@ def values(value: Any) -> Iterator[Any]:
 
 def test_every_protocol_lists_the_same_criteria_always() -> None:
     lists = {
-        tuple(c["id"] for p in evaluated(bundle(resources(id_)))["protocols"] for c in p["criteria"]) for id_ in STORIES
+        tuple(c["id"] for p in parted(evaluated(bundle(resources(id_))))[0] for c in p["criteria"]) for id_ in STORIES
     }
     assert len(lists) == 1
 
@@ -203,7 +245,7 @@ def test_several_subjects_and_no_patient() -> None:
 
 def test_a_patient_alone_is_unknown_never_not_met() -> None:
     answer = evaluated(bundle([r for r in resources("demo-us-units") if r["resourceType"] == "Patient"]))
-    assert [p["verdict"] for p in answer["protocols"]] == ["unknown", "unknown"]
+    assert {p["verdict"] for p in answer["protocols"] if p["id"] in PILOT} == {"unknown"}
     assert answer["cards"] == []
     assert answer["suggestions"] == []
 
@@ -261,8 +303,8 @@ def cards(answer: dict[str, Any]) -> list[str]:
 def test_the_table_says_what_the_json_says() -> None:
     answer = evaluated(bundle(resources("demo-neutropenia")))
     table = evaluate.table(answer)
-    for protocol in answer["protocols"]:
-        assert f"{protocol['id']} {protocol['version']}: {protocol['verdict']}" in table
+    for protocol in parted(answer)[0]:
+        assert f"{protocol['id']} {protocol['version']}: {protocol['verdict'].replace('-', ' ')}" in table
         for criterion in protocol["criteria"]:
             assert re.search(rf"{criterion['finding']} +{criterion['id']} ", table)
     assert re.search(r"present +CI-ANC-LT-1\.5 +absolute", table)
@@ -273,3 +315,46 @@ def test_the_table_says_what_the_json_says() -> None:
     nothing = evaluate.table({**answer, "safety": [], "gaps": [{"source": "labs", "why": "timeout"}]})
     assert "nothing present, nothing unknown" in nothing
     assert "  labs: timeout" in nothing
+
+
+def test_the_table_says_the_day_and_what_to_look_at() -> None:
+    table = evaluate.table(evaluated(bundle(resources("demo-day-16"))))
+    assert "pilot-followup 0.1.0: no verdict (scope: in), treatment day 16" in table
+    assert re.search(r"present +FU-STOP-RUX-TRANSAMINASE +critical: ALT: 312 U/L", table)
+    assert re.search(r"crp +baseline 311, value 38, ratio 0\.12\n", table)
+    assert re.search(r"sofa +baseline 9, SOFA: no result of the last 30 h\n", table)
+    assert "pilot-followup 0.1.0: no verdict (scope: out)\n" in evaluate.table(
+        evaluated(bundle(resources("demo-neutropenia")))
+    )
+
+
+def test_the_follow_up_can_be_asked_for_alone() -> None:
+    (entry,) = evaluated(bundle(resources("demo-day-7")), protocols=("pilot-followup",))["protocols"]
+    assert list(entry) == [
+        *("id", "version", "scope", "verdict", "treatment_day", "planned", "recorded", "actions", "course"),
+    ]
+    assert entry["planned"] == {"anakinra_mg": "300", "ruxolitinib_mg": "5", "ruxolitinib_doses": 2}
+    assert entry["recorded"] == {"anakinra_mg_total": "2100", "ruxolitinib_mg_total": "60"}
+    (action,) = entry["actions"]
+    assert {name: action[name] for name in ("id", "finding", "severity")} == {
+        "id": "FU-MISSED-DOSE",
+        "finding": "present",
+        "severity": "info",
+    }
+    crp = next(row for row in entry["course"] if row["quantity"] == "crp")
+    assert crp["pilot"] == {"day": 7, "mean": "58", "sd": "37", "ratio": "0.22"}
+    assert {name: crp[name] for name in ("baseline", "value", "ratio", "unit")} == {
+        "baseline": "264",
+        "value": "69",
+        "ratio": "0.26",
+        "unit": "mg/L",
+    }
+    assert len(crp["evidence"]) == 2
+
+
+@pytest.mark.parametrize(("day", "planned"), [(11, 300), (12, 200), (14, 100), (15, 0)])
+def test_a_reconstructed_dose_is_labelled(day: int, planned: int) -> None:
+    answer = evaluated(bundle(resources("demo-day-7")), now=NOW + timedelta(days=day - 7))
+    planned_today = parted(answer)[1]["planned"]
+    assert planned_today["anakinra_mg"] == str(planned)
+    assert planned_today.get("reconstructed", False) is (day in {12, 14})

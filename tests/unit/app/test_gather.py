@@ -556,7 +556,7 @@ def test_a_bundle_is_complete_as_it_is() -> None:
     outcomes = {found.source.key: found.source.outcome for found in parts}
     assert set(outcomes) == {need.key for need in PLAN} | {"medications"}
     assert {key for key, ended in outcomes.items() if ended == "ok"} == {
-        *("patient", "labs", "virology", "respiratory", "ecmo", "microbiology", "screening", "medications")
+        *("patient", "labs", "virology", "respiratory", "vitals", "ecmo", "microbiology", "screening", "medications")
     }
     assert set(outcomes.values()) == {"ok", "empty"}
     assert all(found.source.reaches is None for found in parts)

@@ -13,10 +13,11 @@ from app import drafts, knowledge
 from app.clinical.knowledge import All, Leaf, Node, Not, Ref
 from app.clinical.readers import READERS
 from app.protocols import loader
-from app.protocols.loader import KnowledgeError
+from app.protocols.fields import KnowledgeError
 
 SHIPPED = dict(loader.load().files)
 SIMPLE, FULL = "pilot_simple/protocol.toml", "pilot_full/protocol.toml"
+STAGE = "rct_stage_2b/protocol.toml"
 INPUTS, SAFETY, ROWS = "shared/inputs.toml", "shared/safety.toml", "shared/patient_view.toml"
 GROUPS, TREATMENT = "shared/interactions.toml", "shared/treatment.toml"
 
@@ -44,7 +45,9 @@ def leaves(node: Node) -> list[Leaf]:
 def test_the_shipped_files_fit_together() -> None:
     library = loader.load()
     found = library.knowledge
-    assert [p.id for p in found.protocols] == ["pilot-simple", "pilot-full"]
+    assert [p.id for p in found.protocols] == [
+        *("pilot-simple", "pilot-full", "rct-stage-2b", "rct-stage-3", "rct-evolved-3"),
+    ]
     assert [c.id for c in found.protocol("pilot-full").criteria] == [
         *("P-AGE", "P-COVID", "P-RESCUE", "P-SEVERITY", "P-CRP", "P-FERRITIN"),
     ]
@@ -56,6 +59,9 @@ def test_the_shipped_files_fit_together() -> None:
     }
     with pytest.raises(KeyError):
         found.protocol("none")
+    assert found.criterion("S-CRP").threshold == "> 100 mg/L"
+    with pytest.raises(KeyError):
+        found.criterion("S-NONE")
 
 
 def test_nobody_has_signed_and_the_files_say_so() -> None:
@@ -68,7 +74,7 @@ def test_numbers_are_read_as_they_are_written() -> None:
     found = loader.load().knowledge
     limits = {
         leaf.input: leaf
-        for protocol in found.protocols
+        for protocol in found.protocols[:2]
         for criterion in protocol.criteria
         for leaf in leaves(criterion.tree)
         if leaf.value is not None
@@ -79,11 +85,13 @@ def test_numbers_are_read_as_they_are_written() -> None:
     assert (limits["age"].op, limits["age"].value) == (">=", Decimal(18))
 
 
-def test_every_rule_has_a_source() -> None:
+def test_every_value_says_where_it_comes_from_and_that_nobody_has_signed_it() -> None:
     found = loader.load().knowledge
-    rules: list[Any] = [*found.inputs.values(), *found.groups.values(), *found.safety]
+    rules: list[Any] = [*found.inputs.values(), *found.groups.values(), *found.safety, *found.limits.values()]
     rules += [criterion for protocol in found.protocols for criterion in protocol.criteria]
-    assert all(rule.source.strip() for rule in rules)
+    rules += found.rows
+    assert all(rule.origin.source.strip() for rule in rules)
+    assert {rule.origin.review for rule in rules} == {"unsigned"}
     assert all(rule.advice.strip() and rule.title.strip() for rule in found.safety)
 
 
@@ -114,7 +122,7 @@ BROKEN: dict[str, tuple[str, Callable[[str], str], tuple[str, ...]]] = {
         lambda text: re.sub(r"^source = .*\n", "", text, flags=re.MULTILINE),
         (SIMPLE, "`source`"),
     ),
-    "no criteria": (SIMPLE, lambda text: re.sub(r"\[criterion\b", "[criteria", text), (SIMPLE, "`criterion`")),
+    "no criteria": (SIMPLE, lambda text: re.sub(r"\[criterion\b", "[crits", text), (SIMPLE, "`criterion`")),
     "one criterion as a table": (
         SIMPLE,
         lambda _: 'id = "x"\ncriterion = 2\n',
@@ -122,8 +130,42 @@ BROKEN: dict[str, tuple[str, Callable[[str], str], tuple[str, ...]]] = {
     ),
     "limits as a number": (
         INPUTS,
-        lambda text: "limits = 1\n" + text.replace("[limits]", "[other]"),
-        (INPUTS, "[limits]"),
+        lambda text: "limit = 1\n" + text.replace("[limit.", "[other."),
+        (INPUTS, "[limit]"),
+    ),
+    "a value that says not where it comes from": (
+        INPUTS,
+        sub(r"(\[limit\.course_days\]\n(?:.+\n)*?)source = .*\n", r"\1"),
+        (INPUTS, "[limit.course_days]", "`source`", "add it"),
+    ),
+    "a source that says nothing": (
+        SIMPLE,
+        sub(r'^source = "letter.*"$', 'source = " "'),
+        (SIMPLE, "`source` is empty"),
+    ),
+    "a value without reading": (SAFETY, sub(r"^reading = .*\n", ""), (SAFETY, "`reading`", "add it")),
+    "a value without alternatives": (GROUPS, sub(r"^alternatives = .*\n", ""), (GROUPS, "`alternatives`")),
+    "a value that nobody reviews": (ROWS, sub(r"^review = .*\n", ""), (ROWS, "`review`", "add it")),
+    "a signature without a name": (
+        SIMPLE,
+        sub(r'review = "unsigned"', 'review = "2027-01-31"'),
+        (SIMPLE, "S-SEVERITY", "`review`", "date and name"),
+    ),
+    "a signature of no day": (
+        SIMPLE,
+        sub(r'review = "unsigned"', 'review = "2027-02-31 Dr A. Example"'),
+        (SIMPLE, "`review`"),
+    ),
+    "a criterion that the trial file does not have": (
+        STAGE,
+        sub(r'"R-AGE"', '"R-SMELL"'),
+        (STAGE, "criteria", "'R-SMELL'", loader.TRIAL),
+    ),
+    "a criterion named twice": (STAGE, sub(r'"R-AGE"', '"R-COVID", "R-AGE"'), (STAGE, "R-COVID", "twice")),
+    "a leaf without its criterion": (
+        loader.TRIAL,
+        sub(r'^id = "R-AGE"', 'id = "R-AGE"\npart_of = "R-ELSEWHERE"'),
+        ("R-AGE", "part of R-ELSEWHERE", "list that too"),
     ),
     "a criterion twice": (SIMPLE, sub('"S-CRP"', '"S-FERRITIN"'), (SIMPLE, "S-FERRITIN", "twice")),
     "the wrong unit": (SIMPLE, sub(r'unit = "mg/L"', 'unit = "mg/dL"'), (SIMPLE, "S-CRP", "'mg/L'")),
@@ -178,9 +220,23 @@ BROKEN: dict[str, tuple[str, Callable[[str], str], tuple[str, ...]]] = {
     "a window of no time": (INPUTS, sub(r"^window_hours = .*$", "window_hours = 0"), (INPUTS, "above zero")),
     "a window in words": (INPUTS, sub(r"^window_hours = .*$", 'window_hours = "a day"'), (INPUTS, "not a number")),
     "no inputs": (INPUTS, lambda text: text.replace("[input.", "[inputs."), (INPUTS, "`input`")),
-    "no limits": (INPUTS, sub(r"^\[limits\]", "[limit]"), (INPUTS, "`limits`")),
-    "a limit in words": (INPUTS, sub(r"(\[limits\](?:\n#.*|\n)*\n\w+ = ).*", r'\1"many"'), (INPUTS, "[limits]")),
-    "group without look-back": (GROUPS, sub(r"^lookback_hours = .*\n", ""), (GROUPS, "`lookback_hours`")),
+    "no limits": (INPUTS, lambda text: text.replace("[limit.", "[limits."), (INPUTS, "`limit`")),
+    "a limit in words": (
+        INPUTS,
+        sub(r"(\[limit\.course_days\]\nvalue = ).*", r'\1"many"'),
+        (INPUTS, "[limit.course_days] value", "not a number"),
+    ),
+    "a limit that does not say what it is": (INPUTS, sub(r"^what = .*\n", ""), (INPUTS, "`what`")),
+    "an equivalent in words": (
+        INPUTS,
+        sub(r"^prednisone = .*", 'prednisone = "one"'),
+        (INPUTS, "prednisone", "not a number"),
+    ),
+    "group without look-back": (
+        GROUPS,
+        sub(r"^(\[group\.tnf\]\n(?:.*\n)*?)lookback_hours = .*\n", r"\1"),
+        (GROUPS, "`lookback_hours`", "add it"),
+    ),
     "group without ingredients": (GROUPS, sub(r"^ingredients = \[[^\]]*\]\n", ""), (GROUPS, "`ingredients`")),
     "no groups": (GROUPS, lambda text: text.replace("[group.", "[groups."), (GROUPS, "`group`")),
     "an unknown condition": (

@@ -26,6 +26,7 @@ OBSERVATIONS = book(
         *asking.LABS,
         *asking.VIROLOGY,
         *asking.RESPIRATORY,
+        *asking.VITALS,
         *asking.ECMO,
         *asking.MICROBIOLOGY,
         *asking.SCREENING,
@@ -42,6 +43,7 @@ def test_keys_are_those_of_the_sources() -> None:
         "labs",
         "virology",
         "respiratory",
+        "vitals",
         "ecmo",
         "microbiology",
         "screening",
@@ -98,6 +100,7 @@ def test_look_back_is_an_instant_in_utc_never_later_than_asked() -> None:
     [
         ("labs", "date", 3),
         ("respiratory", "date", 3),
+        ("vitals", "date", 0.25),
         ("ecmo", "date", 60),
         ("microbiology", "date", 7),
         ("screening", "date", 365),
@@ -106,7 +109,7 @@ def test_look_back_is_an_instant_in_utc_never_later_than_asked() -> None:
         ("long-acting", "effective-time", 180),
     ],
 )
-def test_look_backs(key: str, parameter: str, days: int) -> None:
+def test_look_backs(key: str, parameter: str, days: float) -> None:
     asked = dict(asking.search(BY_KEY[key], patient_id="p1", now=NOW))
     since = (NOW - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert asked[parameter] == f"ge{since}"

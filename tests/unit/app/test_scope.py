@@ -360,7 +360,7 @@ async def test_the_first_searches_reach_as_far_back_as_the_rules_look() -> None:
     inflammation, drugs, newest = BEDSIDE.scope_first_for(Overlay())
     knowledge = BEDSIDE.library.knowledge
     assert drugs.lookback is not None
-    assert drugs.lookback == newest.lookback > timedelta(days=int(knowledge.limits["course_days"]))
+    assert drugs.lookback == newest.lookback > timedelta(days=int(knowledge.limits["course_days"].value))
     windows = [knowledge.inputs[name].window for name in ("crp", "ferritin")]
     assert inflammation.lookback is not None
     assert all(window is not None and inflammation.lookback >= window for window in windows)

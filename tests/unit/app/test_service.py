@@ -52,7 +52,8 @@ async def test_a_running_course_is_follow_up(hospital: Hospital) -> None:
     answer = await hospital.call(hook(PATIENT, prefetched=sent))
     assert decision(answer)["outcome"] == "follow-up"
     card = answer.json()["cards"][0]
-    assert card["summary"].startswith("On treatment since 2026-11-22 10:00 UTC")
+    assert card["summary"].startswith("On treatment since 2026-11-22 10:00 UTC, Day 2")
+    assert "began on 2026-11-22 10:00 UTC" in card["detail"]
     assert all("suggestions" not in card for card in answer.json()["cards"])
 
 
@@ -141,3 +142,19 @@ async def test_the_token_is_in_no_representation(hospital: Hospital, monkeypatch
     await hospital.call(hook(PATIENT))
     assert seen
     assert not any("canary" in text for text in seen)
+
+
+async def test_a_hook_says_until_when_its_card_holds(hospital: Hospital) -> None:
+    answer = await hospital.call(hook(PATIENT, prefetched=await hospital.prefetched(PATIENT)))
+    card = answer.json()["cards"][0]
+    entries = {p["id"]: p for p in card["extension"]["org.rescue-cds.evidence"]["protocols"]}
+
+    assert "Holds until" in card["detail"]
+    assert {id_ for id_, entry in entries.items() if "changes" in entry} == {"pilot-simple", "pilot-full"}
+    assert entries["pilot-simple"]["holds_until"] > NOW.isoformat()[:16]
+
+
+async def test_nobody_looks_ahead_where_no_card_tells_it(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("app.service.look_ahead")
+    answer = await hospital.call(hook("demo-ward", prefetched=await hospital.prefetched("demo-ward")))
+    assert decision(answer)["outcome"] == "out-of-scope"

@@ -55,6 +55,8 @@ def test_the_overlay_in_the_example_comment_loads(tmp_path: Path) -> None:
     assert overlay.products == {"https://hospital.example.org/drugs|KIN100": ("anakinra",)}
     assert overlay.conditions == {"https://hospital.example.org/flags|DNR": ("comfort-care",)}
     assert overlay.generic_ecmo_is_veno_venous
+    assert overlay.noradrenaline_salt == "tartrate"
+    assert overlay.pulse_oximetry
     assert overlay.not_measured == {"ast"}
     assert overlay.absent_source == {"AllergyIntolerance"}
     assert overlay.static == {"https://hospital.example.org/codes|CRS"}
@@ -325,3 +327,78 @@ def test_scope_first_without_a_server_stops_the_start(tmp_path: Path) -> None:
     tenant = '[[tenants]]\nname = "a"\nzone = "UTC"\ngather = "scope-first"\n'
     with pytest.raises(SettingsError, match=r"tenants\[0\]\.gather: .* add fhir_bases"):
         load(written(tmp_path, OPEN + tenant))
+
+
+# --- what is silenced, and where the service is published ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("silenced = []", set()),
+        ('silenced = ["pilot-simple", "rct-stage-3"]', {"pilot-simple", "rct-stage-3"}),
+        ('silenced = "pilot-followup"', {"pilot-followup"}),
+        ('silenced = "all"', {"all"}),
+        ('silenced = ["pilot-simple", "all"]', {"all"}),
+    ],
+)
+def test_what_is_silenced(tmp_path: Path, text: str, said: set[str]) -> None:
+    assert load(written(tmp_path, f"{OPEN}[protocols]\n{text}\n{TENANT}")).silenced == said
+
+
+@pytest.mark.parametrize(
+    "text", ['["pilot-simpel"]', '"everything"', '["pilot-simple", "P-CRP"]', '[""]', "true", "[1]"]
+)
+def test_an_id_that_nobody_has_stops_the_start(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match=r"config\.toml: protocols\.silenced") as refused:
+        load(written(tmp_path, f"{OPEN}[protocols]\nsilenced = {text}\n{TENANT}"))
+    if "pilot-simpel" in text:
+        assert 'write "all", or some of pilot-simple, pilot-full, ' in str(refused.value)
+        assert "pilot-followup" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, set()),
+        ("", set()),
+        (" , ", set()),
+        ("all", {"all"}),
+        (" pilot-simple , pilot-full ", {"pilot-simple", "pilot-full"}),
+        ("pilot-simple,all", {"all"}),
+    ],
+)
+def test_the_environment_silences_too(value: str | None, said: set[str]) -> None:
+    environment = {} if value is None else {"RESCUE_CDS_SILENCED": value}
+    assert settings.silenced_by(environment) == said
+
+
+def test_a_misspelt_environment_is_refused_by_its_name() -> None:
+    with pytest.raises(SettingsError, match='RESCUE_CDS_SILENCED: no protocol of that id: write "all"'):
+        settings.silenced_by({"RESCUE_CDS_SILENCED": "ALL"})
+
+
+@pytest.mark.parametrize(
+    ("url", "published"),
+    [
+        ("https://CDS.example.org:443/rescue/", "https://cds.example.org/rescue"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+    ],
+)
+def test_a_public_address(tmp_path: Path, url: str, published: str) -> None:
+    assert load(written(tmp_path, f'{OPEN}public_url = "{url}"\n{TENANT}')).published_at == published
+
+
+@pytest.mark.parametrize(
+    "url", ["http://cds.example.org", "cds.example.org", "https://u:secret@h.example.org", "https://h/x?y=1", "ftp://h"]
+)
+def test_a_public_address_that_nobody_should_follow_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError, match=r"config\.toml: service\.public_url: ") as refused:
+        load(written(tmp_path, f'{OPEN}public_url = "{url}"\n{TENANT}'))
+    assert "secret" not in str(refused.value)
+
+
+def test_without_a_public_address_only_this_machine_knows_its_own(tmp_path: Path) -> None:
+    assert load(written(tmp_path, OPEN + TENANT)).published_at is None
+    assert dev(port=8123).published_at == "http://127.0.0.1:8123"
+    assert dev(host="::1").published_at == "http://[::1]:8000"

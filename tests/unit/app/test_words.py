@@ -14,7 +14,7 @@ import pytest
 from app.clinical.reading import Reason
 from app.gateway import errors
 from app.gather import MEDICATIONS
-from app.plan import plan
+from app.plan import course, plan
 from app.protocols.words import Words
 from cds_hooks import markdown
 from fhir_mappings.codebook import load
@@ -255,7 +255,7 @@ def test_every_text_of_a_gap_can_be_filled(code: str) -> None:
 
 
 def test_each_need_of_the_plan_has_a_name() -> None:
-    needs = plan(load("observations"), load("ingredients"))
+    needs = (*plan(load("observations"), load("ingredients")), course(load("observations")))
     assert {need.key for need in needs} | {MEDICATIONS} == set(TEXTS["source"])
 
 

@@ -130,8 +130,39 @@ def test_names_that_rules_may_use() -> None:
         "polysorbate-80",
         "edta",
         "lactose",
+        "lactose-intolerance",
         "no-known-allergy",
     }
+
+
+LACTOSE = {"text": "Lactose"}
+INTOLERANT = {"text": "Lactose intolerance"}
+CODED_INTOLERANCE = coded(SNOMED, "782415009")
+
+
+@pytest.mark.parametrize(
+    ("fields", "substances"),
+    [
+        ({"code": LACTOSE}, ("lactose",)),
+        ({"code": LACTOSE, "type": "allergy"}, ("lactose",)),
+        ({"code": LACTOSE, "type": "intolerance"}, ("lactose-intolerance",)),
+        ({"code": LACTOSE, "type": "intolerance", "criticality": "high"}, ("lactose",)),
+        ({"code": LACTOSE, "type": "intolerance", "criticality": "low"}, ("lactose-intolerance",)),
+        ({"code": INTOLERANT}, ("lactose-intolerance",)),
+        ({"code": INTOLERANT, "type": "allergy"}, ("lactose",)),
+        ({"code": {"text": "Laktoseintoleranz"}}, ("lactose-intolerance",)),
+        ({"code": CODED_INTOLERANCE}, ("lactose-intolerance",)),
+        ({"code": CODED_INTOLERANCE, "type": "allergy"}, ("lactose",)),
+        ({"code": CODED_INTOLERANCE, "criticality": "high"}, ("lactose",)),
+    ],
+)
+def test_an_intolerance_of_lactose_is_no_allergy_to_it(fields: dict[str, Any], substances: tuple[str, ...]) -> None:
+    assert one(allergy(**fields)).substances == substances
+
+
+def test_an_intolerance_of_a_drug_counts_like_an_allergy() -> None:
+    """Charts call both so; only lactose is a matter of an enzyme."""
+    assert one(allergy(code={"text": "Kineret"}, type="intolerance")).substances == ("anakinra",)
 
 
 @pytest.mark.parametrize(

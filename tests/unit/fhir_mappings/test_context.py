@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from fhir_mappings import mapping
 from fhir_mappings.facts import When
 from tests.unit.fhir_mappings.build import NOW, ago, context
 
@@ -26,3 +29,32 @@ def test_a_date_is_read_in_the_zone_of_the_facility() -> None:
 def test_the_future_starts_after_ten_minutes(minutes: float, future: bool) -> None:
     moment = NOW + timedelta(minutes=minutes)
     assert context().is_future(When(moment, moment + timedelta(days=1))) is future
+
+
+def test_an_instant_still_to_come_is_kept_as_a_turn() -> None:
+    """A reader who acts later has to know when the same records begin to say something else."""
+    one = context()
+    ahead = NOW + timedelta(hours=2)
+
+    assert one.is_past(NOW)
+    assert not one.is_past(ahead)
+    assert one.is_future(When(ahead, ahead))
+    assert not one.is_future(When(NOW, ahead))
+    assert one.turns == {ahead, ahead - timedelta(minutes=10)}
+
+
+def test_a_day_of_the_facility_begins_at_its_midnight() -> None:
+    one = context()
+    today = NOW.astimezone(one.zone).date()
+
+    assert not one.is_future_day(today)
+    assert one.is_future_day(today + timedelta(days=1))
+    assert [turn.astimezone(one.zone).isoformat()[11:16] for turn in one.turns] == ["00:00"]
+
+
+def test_mappings_compare_with_now_through_the_context_only() -> None:
+    """What is compared in any other way would change facts without a turn."""
+    folder = Path(mapping.__file__).parent
+    others = {path.name for path in folder.glob("*.py") if re.search(r"context\.now\b", path.read_text("utf-8"))}
+    assert others == {"mapping.py"}  # as the moment of asking
+    assert Path(mapping.__file__).read_text("utf-8").count("context.now") == 1

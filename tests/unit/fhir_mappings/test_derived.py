@@ -405,3 +405,47 @@ def test_windows_are_data() -> None:
     narrow = Pairing(fio2=timedelta(minutes=5))
     assert derive(facts(gas(), vent("0.6", -10)), pairing=narrow).pairs[0].fio2 is None
     assert derive(facts(gas(), vent("0.60"), inhaled("0.64")), pairing=Pairing(disagreement=D("0.03"))).pairs[0].why
+
+
+# --------------------------------------------------------------------------- lymphocytes and the ratio (Table 2)
+
+
+def counted(name: str, *measurements: Measurement) -> list[Measurement]:
+    return [m for m in derive(facts(*measurements)).measurements if m.concept == name and m.kind == "derived"]
+
+
+def test_lymphocytes_follow_from_the_leucocytes_of_the_sample() -> None:
+    (found,) = counted("lymphocytes", measured("wbc", "7"), measured("lymphocytes_pct", "20"))
+    assert (found.value, found.unit, found.original) == (D("1.4"), "10*9/L", "7 u x 20 u")
+    assert counted("lymphocytes", measured("wbc", "7"), measured("lymphocytes_pct", "20", 31)) == []
+    sent = measured("lymphocytes", "1.2")
+    assert counted("lymphocytes", measured("wbc", "7"), measured("lymphocytes_pct", "20"), sent) == []
+
+
+def test_bands_are_no_lymphocytes() -> None:
+    found = counted("lymphocytes", measured("wbc", "10"), measured("lymphocytes_pct", "10"), measured("bands_pct", "5"))
+    assert [m.value for m in found] == [1]
+
+
+def test_the_ratio_is_that_of_two_counts_of_one_sample() -> None:
+    neutrophils = measured("anc", "6")
+    (found,) = counted("nlr", neutrophils, measured("lymphocytes", "1.5"))
+    assert (found.value, found.unit, found.original) == (4, "1", "6 u / 1.5 u")
+    assert found.parts == (neutrophils.reference, found.reference)
+    assert counted("nlr", neutrophils, measured("lymphocytes", "1.5", 31)) == []
+
+
+def test_the_ratio_of_counts_that_follow_from_a_differential() -> None:
+    shares = (measured("neutrophils_pct", "80"), measured("lymphocytes_pct", "16"))
+    (found,) = counted("nlr", measured("wbc", "10"), *shares)
+    assert found.value == 5
+
+
+@pytest.mark.parametrize(("neutrophils", "lymphocytes"), [("", "<"), (">", "")])
+def test_a_bound_gives_no_ratio(neutrophils: Comparator, lymphocytes: Comparator) -> None:
+    counts = (measured("anc", "6", comparator=neutrophils), measured("lymphocytes", "1", comparator=lymphocytes))
+    assert counted("nlr", *counts) == []
+
+
+def test_no_lymphocytes_at_all_give_no_ratio() -> None:
+    assert counted("nlr", measured("anc", "6"), measured("lymphocytes", "0")) == []

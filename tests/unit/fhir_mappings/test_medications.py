@@ -161,6 +161,16 @@ class TestWho:
         use = one(request(medicationCodeableConcept=concept((RXNORM, "2047232"))))
         assert (use.ingredients, use.possibly, use.identity) == ((), ("baricitinib",), "none")
 
+    def test_a_product_that_was_seen_in_two_sources_names_its_ingredient(self) -> None:
+        use = one(request(medicationCodeableConcept=concept((RXNORM, "1193339"))))
+        assert (use.ingredients, use.possibly, use.identity) == (("ruxolitinib",), (), "code")
+
+    def test_an_unverified_product_only_raises_doubt(self) -> None:
+        use = one(request(medicationCodeableConcept=concept((RXNORM, "746645"))))
+        assert (use.ingredients, use.possibly, use.identity) == ((), ("lopinavir", "ritonavir"), "none")
+        beside = one(request(medicationCodeableConcept=concept((RXNORM, "198377"), (ATC, "L04AD02"))))
+        assert (beside.ingredients, beside.possibly, beside.identity) == (("tacrolimus",), (), "code")
+
     def test_products_of_the_site(self) -> None:
         where = context(products={"urn:local|77": ("anakinra",)})
         use = one(request(medicationCodeableConcept=concept(("urn:local", "77"), text="Pump 3")), where=where)
@@ -438,20 +448,6 @@ class TestWhen:
         assert len(read(administration(effectiveDateTime="2021-03-20T12:10:00Z"))[0]) == 1
 
     @pytest.mark.parametrize(
-        ("days", "chronic"),
-        [(28, False), (29, True)],
-    )
-    def test_an_active_order_of_more_than_28_days_is_chronic(self, days: int, chronic: bool) -> None:
-        authored = (NOW - timedelta(days=days)).isoformat()
-        assert ("chronic" in one(request(authoredOn=authored)).reasons) is chronic
-        assert "chronic" not in one(request(authoredOn=authored, status="stopped")).reasons
-        assert "chronic" not in one(administration(effectiveDateTime=authored)).reasons
-
-    def test_a_past_statement_that_spanned_more_is_chronic(self) -> None:
-        period = {"start": "2020-01", "end": "2020-03"}
-        assert one(statement(status="completed", effectivePeriod=period)).reasons == ("chronic",)
-
-    @pytest.mark.parametrize(
         "reason", [[concept(("http://hl7.org/fhir/sid/icd-10", "U07.1"))], concept((SNOMED, "840539006"))]
     )
     def test_reasons_by_code(self, reason: Any) -> None:
@@ -659,3 +655,18 @@ def test_a_product_of_an_unlisted_ingredient_is_refused() -> None:
     tables = {"anakinra": {"text": "anakinra"}, "products": {"atc|X": {"ingredients": ["anakinra", "water"]}}}
     with pytest.raises(BadCodebook, match=r"mine\.toml: \[products\] atc\|X: no table \[water\]"):
         medications.read_knowledge(Codebook("mine", tables))
+
+
+def test_an_administration_keeps_its_own_dose_beside_that_of_the_day() -> None:
+    """The sum of a course counts each administration once; a dose of a day would count some twice."""
+    given = {"dosage": {"dose": {"value": 5, "unit": "mg"}}}
+    now = context().now
+    first = administration(id="first", effectiveDateTime=(now - timedelta(hours=4)).isoformat(), **given)
+    second = administration(id="second", effectiveDateTime=(now - timedelta(hours=1)).isoformat(), **given)
+    raws = [("administrations", json.dumps(resource).encode()) for resource in (first, second)]
+    uses, _ = medications.collect(raws, context=context())
+    assert [(use.dose_mg, use.daily_mg) for use in uses] == [(5, 5), (5, 10)]
+
+
+def test_an_order_has_no_dose_of_one_administration() -> None:
+    assert one(request(dosageInstruction=[dosage()])).dose_mg is None

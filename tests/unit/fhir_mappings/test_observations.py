@@ -832,7 +832,7 @@ def test_cutoffs_at_their_edges() -> None:
         (PCR, {"specimen": {"display": "Nasen-Rachen-Abstrich"}}, "nasopharyngeal"),
         (PCR, {"specimen": {"display": "bronchoalveolar lavage"}}, "lavage"),
         (PCR, specimen(text="BAL"), "lavage"),
-        (PCR, {"specimen": {"display": "Saliva"}}, ""),
+        (PCR, {"specimen": {"display": "Saliva"}}, "other"),
         (PCR, {}, ""),
     ],
 )
@@ -1089,7 +1089,7 @@ def test_no_shape_breaks_it(members: dict[str, Any]) -> None:
         ("mii-icu/mii-exa-icu-vent-horowitz-in-arteriellem-blut-gemessen.json", "pf", "350.0"),
         ("us-core/observation-cbc-platelets.json", "platelets", "200"),
         ("us-core/observation-serum-creatinine.json", "creatinine", "88.4"),
-        ("us-core/observation-satO2-fiO2.json", "", ""),
+        ("us-core/observation-satO2-fiO2.json", "spo2", "95"),
         ("us-core/bp-data-absent.json", "", ""),
         ("mii-icu/mii-exa-icu-bilanz-ausfuhr-urin.json", "", ""),
     ],
@@ -1166,3 +1166,119 @@ def test_a_culture_may_answer_in_its_parts() -> None:
     assert fact(inside).coded == "positive"
     panel = observation("loinc|600-7", id="panel", hasMember=[{"reference": "Observation/m"}])
     assert fact(panel, observation("loinc|600-7", id="m", **answer)).coded == "positive"
+
+
+# --------------------------------------------------------------------------- vital signs of the trial
+
+
+def saturation(*marks: str, value: float = 88, **more: Any) -> Measurement:
+    return fact(observation(*marks, **{"value": value, "unit": "%", **more}))
+
+
+@pytest.mark.parametrize(
+    ("marks", "more", "concept_name"),
+    [
+        (["loinc|59408-5"], {}, "spo2"),
+        (["loinc|59408-5", "loinc|2708-6"], {}, "spo2"),
+        (["loinc|2708-6", "snomed|442476006", "snomed|431314004", "mdc|150324"], {}, "spo2"),
+        (["loinc|2708-6"], {}, "spo2"),
+        (["loinc|2708-6"], specimen("snomed|122552005"), "sao2"),
+        (["loinc|59408-5", "loinc|2708-6"], specimen("snomed|122552005"), "spo2"),
+        (["loinc|20564-1"], specimen("snomed|122552005"), "sao2"),
+        (["mimic-chart|220227"], {}, "sao2"),
+        (["mimic-chart|220277"], {}, "spo2"),
+    ],
+)
+def test_which_saturation_is_arterial(marks: list[str], more: dict[str, Any], concept_name: str) -> None:
+    found = saturation(*marks, **more)
+    assert (found.concept, found.value, found.unit) == (concept_name, D(88), "%")
+
+
+def test_a_saturation_of_blood_needs_its_specimen() -> None:
+    assert gap(observation("loinc|20564-1", value=88, unit="%")).why == "specimen-unknown"
+    venous = gap(observation("loinc|2708-6", value=70, unit="%", **specimen("snomed|122555007")))
+    assert (venous.concept, venous.why, venous.displaces) == ("sao2", "not-arterial", False)
+
+
+def test_a_saturation_whose_specimen_was_not_handed_in_names_itself() -> None:
+    found = observation("mimic-chart|220227", value=88, unit="%", specimen={"reference": "Specimen/elsewhere"})
+    facts, gaps = read(found)
+    assert [f.concept for f in facts] == ["sao2"]
+    assert [(g.concept, g.why) for g in gaps] == [("sao2", "specimen-unresolved")]
+
+
+@pytest.mark.parametrize(("value", "unit", "why"), [(88, "mm[Hg]", "unit-not-accepted"), (0.88, "%", "implausible")])
+def test_a_saturation_is_no_pressure_and_no_fraction_of_a_per_cent(value: float, unit: str, why: str) -> None:
+    assert gap(observation("loinc|59408-5", value=value, unit=unit)).why == why
+
+
+def test_a_saturation_as_a_fraction() -> None:
+    assert saturation("loinc|59408-5", value=0.88, unit="1").value == D(88)
+
+
+@pytest.mark.parametrize(
+    ("marks", "kind"),
+    [
+        (["loinc|9279-1"], "patient"),
+        (["loinc|9279-1", "snomed|86290005"], "patient"),
+        (["loinc|19839-0"], "patient"),
+        (["loinc|19840-8"], "total"),
+        (["mdc|152490"], "total"),
+    ],
+)
+def test_whose_breaths_are_counted(marks: list[str], kind: str) -> None:
+    found = fact(observation(*marks, value=32, unit="/min"))
+    assert (found.concept, found.kind, found.value) == ("respiratory_rate", kind, D(32))
+
+
+@pytest.mark.parametrize("mark", ["loinc|33438-3", "loinc|19834-1", "mdc|151586", "snomed|250876000"])
+def test_the_rate_of_the_machine_is_no_fact(mark: str) -> None:
+    assert read(observation(mark, value=32, unit="/min")) == ([], [])
+
+
+def test_a_rate_that_is_coded_as_the_patients_and_the_machines() -> None:
+    assert gap(observation("loinc|9279-1", "loinc|33438-3", value=32, unit="/min")).why == "ambiguous-coding"
+
+
+def test_a_pcr_of_a_specimen_that_was_handed_in() -> None:
+    held = {"resourceType": "Specimen", "id": "s1", "type": concept(text="Bronchoalveolar lavage")}
+    found = observation(PCR, valueString="positive", specimen={"reference": "Specimen/s1"})
+    facts, _ = collect(raws(found), context=replace(context(), specimens={"Specimen/s1": raw(held)}))
+    assert facts[0].specimen == "lavage"
+
+
+# --------------------------------------------------------------------------- a score without a unit
+
+
+@pytest.mark.parametrize("code", ["loinc|96789-3", "loinc|96790-1", "snomed|1187491009"])
+@pytest.mark.parametrize(
+    "value",
+    [{"valueInteger": 8}, {"valueQuantity": {"value": 8}}, {"valueQuantity": {"value": 8, "unit": "{score}"}}],
+    ids=["integer", "bare", "score"],
+)
+def test_a_charted_score_is_a_number_without_a_unit(code: str, value: dict[str, Any]) -> None:
+    found = fact(observation(code, **value))
+    assert (found.concept, found.value, found.unit) == ("sofa", 8, "1")
+
+
+def test_a_score_in_text_or_out_of_range_is_refused() -> None:
+    assert gap(observation("loinc|96790-1", valueString="8")).why == "no-unit"
+    assert gap(observation("loinc|96790-1", valueInteger=25)).why == "implausible"
+
+
+def test_the_score_of_one_organ_is_not_the_score() -> None:
+    parts = [{"code": {"coding": [{"system": "http://loinc.org", "code": "96824-8"}]}, "valueInteger": 3}]
+    assert fact(observation("loinc|96789-3", valueInteger=9, component=parts)).value == 9
+    assert read(observation("loinc|96824-8", valueInteger=3)) == ([], [])
+
+
+def test_an_integer_of_a_quantity_with_a_unit_is_still_refused() -> None:
+    assert gap(observation("loinc|1988-5", valueInteger=120)).why == "no-unit"
+
+
+def test_lymphocytes_and_their_share_are_two_things() -> None:
+    count = fact(observation("loinc|731-0", valueQuantity=quantity(1200, "/uL")))
+    assert (count.concept, count.value, count.unit) == ("lymphocytes", D("1.2"), "10*9/L")
+    share = fact(observation("loinc|736-9", valueQuantity=quantity(20, "%")))
+    assert (share.concept, share.value, share.unit) == ("lymphocytes_pct", 20, "%")
+    assert gap(observation("loinc|731-0", valueQuantity=quantity(20, "%"))).why == "unit-not-accepted"

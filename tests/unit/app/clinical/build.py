@@ -80,6 +80,9 @@ UNITS = {
     "egfr": "mL/min/{1.73_m2}",
     "weight": "kg",
     "ino": "[ppm]",
+    "respiratory_rate": "/min",
+    "sao2": "%",
+    "spo2": "%",
 }
 KINDS = {"pao2": "arterial", "fio2": "ventilator", "pf": "charted", "crs": "static", "crcl": "measured"}
 

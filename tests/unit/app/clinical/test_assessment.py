@@ -36,7 +36,9 @@ IDS = {
 def test_every_verdict_lists_every_criterion(items: tuple[Item, ...]) -> None:
     found = assessed(*items)
 
-    assert {p.protocol.id: [c.id for c in p.criteria] for p in found.protocols} == IDS
+    listed = {p.protocol.id: [c.id for c in p.criteria] for p in found.protocols}
+    assert {name: listed[name] for name in IDS} == IDS
+    assert listed == {p.id: [c.id for c in p.criteria] for p in knowledge().protocols}
     assert len(found.safety) == len(knowledge().safety)
     assert [name for name, _ in found.required] == list(knowledge().required)
 
@@ -45,7 +47,8 @@ def test_nothing_on_record_is_unknown_and_never_not_met() -> None:
     found = assessed(patient=None)
 
     assert {p.verdict for p in found.protocols} == {Finding.UNKNOWN}
-    assert {c.finding for p in found.protocols for c in p.criteria} == {Finding.UNKNOWN}
+    pilot = [found.protocol(id_) for id_ in IDS]
+    assert {c.finding for p in pilot for c in p.criteria} == {Finding.UNKNOWN}
     assert found.patient == ""
     assert found.protocol("pilot-full").missing == (
         *("age", "sarscov2_pcr", "prone", "nmba", "ecmo_status", "ino", "almitrine"),
@@ -55,7 +58,7 @@ def test_nothing_on_record_is_unknown_and_never_not_met() -> None:
 
 def test_the_full_protocol_takes_severity_crp_and_ferritin_from_the_simple_one() -> None:
     found = assessed(*offering())
-    simple, full = found.protocols
+    simple, full = found.protocol("pilot-simple"), found.protocol("pilot-full")
 
     shared = ("SEVERITY", "CRP", "FERRITIN")
     assert [simple.finding_of(f"S-{n}") for n in shared] == [full.finding_of(f"P-{n}") for n in shared]

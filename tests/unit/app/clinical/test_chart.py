@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,6 +18,7 @@ from tests.unit.app.clinical.build import (
     ZONE,
     ago,
     chart,
+    facts,
     knowledge,
     leaf,
     measurement,
@@ -218,3 +220,36 @@ def test_limits_are_numbers_of_the_knowledge() -> None:
     assert chart().limit("unpaired_gas_mmhg") == Decimal(100)
     assert chart().hours("nmba_doses_apart_hours") == timedelta(hours=1)
     assert chart().input("crp").missing == "crp"
+
+
+# --------------------------------------------------------------------------- numbers of time
+
+
+def test_what_is_worked_out_once_is_kept() -> None:
+    one = chart()
+    made: list[int] = []
+
+    def make() -> int:
+        made.append(1)
+        return len(made)
+
+    assert (one.once(("n",), make), one.once(("n",), make), one.once(("m",), make)) == (1, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("born", "years"),
+    [(date(2008, 3, 10), 18), (date(2008, 3, 11), 17), (date(2004, 2, 29), 22), (date(2026, 3, 10), 0)],
+)
+def test_years_are_completed_on_the_facility_s_calendar(born: date, years: int) -> None:
+    assert chart().years(born) == years
+
+
+def test_the_facility_s_day_may_be_another_than_that_of_utc() -> None:
+    late = Chart(facts(), knowledge=knowledge(), now=datetime(2026, 3, 10, 23, 30, tzinfo=UTC))
+    assert late.years(date(2008, 3, 11)) == 18
+
+
+def test_hours_since_a_moment_are_exact() -> None:
+    assert chart().hours_since(ago(24)) == 24
+    assert chart().hours_since(ago(minutes=20)) == Fraction(1, 3)
+    assert chart().hours_since(ago(-1)) == -1

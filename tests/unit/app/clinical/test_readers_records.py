@@ -620,3 +620,9 @@ def test_no_live_vaccine_needs_30_days_of_vaccinations(lost: Item, known: bool) 
     reading = read("live_vaccine", lost)
 
     assert (reading.known, reading.failed) == (known, not known)
+
+
+def test_a_rule_may_count_more_diagnoses_as_infections() -> None:
+    tuberculosis = condition("tb-active")
+    assert read("infection", tuberculosis).state == "absent"
+    assert read("infection", tuberculosis, params={"also": "tb-active"}).state == "present"

@@ -63,7 +63,7 @@ def test_the_patient_all_of_these_start_from_is_offered_the_pair() -> None:
     found = added()
 
     assert (found.row.id, found.suggest, found.withheld, found.safety_card) == ("thresholds-met", True, (), False)
-    assert [p.verdict for p in found.protocols] == [Finding.MET, Finding.MET]
+    assert [found.protocol(name).verdict for name in ("pilot-simple", "pilot-full")] == [Finding.MET] * 2
 
 
 # --- anything unknown in the required set (reading 4)
@@ -249,11 +249,26 @@ PRESENT: dict[str, tuple[Item, ...]] = {
     "CI-TRANSPLANT": (procedure("transplant", status="completed", started=90000, ended=89990),),
     "CI-AUTOIMMUNE": (condition("autoimmune"),),
     "CI-CHRONIC-STEROID-GT-10": (statement("prednisone", daily_mg=Decimal("10.5")),),
+    "CI-HSV-VZV-ACTIVE": (condition("hsv-vzv"),),
+    "CI-PML": (condition("pml", verification="provisional"),),
 }
-WARNINGS: dict[str, tuple[Item, ...]] = {"CI-CYP3A4-INDUCER": (medication("carbamazepine", hours=13 * 24),)}
+WARNINGS: dict[str, tuple[Item, ...]] = {
+    "CI-CYP3A4-INDUCER": (medication("carbamazepine", hours=13 * 24),),
+    "CI-HBSAG-POSITIVE": (measurement("hbsag", coded="positive", hours=8760),),
+    "CI-TB-LATENT": (condition("tb-latent"),),
+    "CI-VTE-MACE-HISTORY": (condition("vte-mace", clinical="resolved"),),
+}
 MONITORED: dict[str, tuple[Item, ...]] = {
     "MON-PLT-50-100": (measurement("platelets", 50),),
     "MON-CYP3A4-MODERATE": (order("amiodarone"),),
+    "MON-HB-LT-8": (measurement("hb", "7.9"),),
+    "MON-ANC-LT-2": (measurement("anc", "1.5"),),
+    "MON-TRANSAMINASE": (measurement("ast", 60, **ULN),),
+    "MON-LACTOSE": (allergy("lactose-intolerance"),),
+    "MON-LIPIDS": (),
+    "MON-ASTHMA": (condition("asthma", clinical="inactive"),),
+    "MON-WARFARIN-PHENYTOIN": (order("warfarin"),),
+    "MON-DEXAMETHASONE": (order("dexamethasone", inpatient=True),),
 }
 
 
@@ -274,12 +289,14 @@ def test_a_present_finding_withholds_and_is_on_the_safety_card(rule: str) -> Non
 def test_a_present_finding_never_changes_a_pilot_verdict() -> None:
     found = added(*PRESENT["CI-ANC-LT-1.5"])
 
-    assert [p.verdict for p in found.protocols] == [Finding.MET, Finding.MET]
+    assert [found.protocol(name).verdict for name in ("pilot-simple", "pilot-full")] == [Finding.MET] * 2
 
 
-def test_an_inducer_is_a_warning_beside_the_suggestion() -> None:
-    found = added(*WARNINGS["CI-CYP3A4-INDUCER"])
+@pytest.mark.parametrize("rule", WARNINGS)
+def test_a_warning_stands_beside_the_suggestion(rule: str) -> None:
+    found = added(*WARNINGS[rule])
 
+    assert rule in {s.rule.id for s in found.present}
     assert (found.suggest, found.safety_card) == (True, True)
 
 
@@ -294,7 +311,7 @@ def test_what_is_only_monitored_neither_withholds_nor_raises_the_safety_card(rul
 def test_what_is_present_is_told_absolute_first() -> None:
     found = added(*MONITORED["MON-CYP3A4-MODERATE"], condition("autoimmune"), measurement("anc", "0.9"))
 
-    assert [s.rule.severity for s in found.present] == ["absolute", "relative", "monitor"]
+    assert [s.rule.severity for s in found.present] == ["absolute", "relative", "monitor", "monitor"]
 
 
 # --- unknown because a source failed or was partial, or because something could not be read (reading 4)
@@ -354,7 +371,8 @@ def test_no_microbiology_and_no_dialysis_record_withhold_nothing() -> None:
     found = added()
 
     unknown = {s.rule.id for s in found.safety if s.finding is Finding.UNKNOWN}
-    assert (unknown, found.suggest) == ({"CI-RRT"}, True)
+    never_looked_for = {"CI-HBSAG-POSITIVE", "CI-TB-LATENT", "MON-HB-LT-8"}
+    assert (unknown, found.suggest) == ({"CI-RRT", *never_looked_for}, True)
 
 
 def test_a_clearance_below_15_with_dialysis_unknown_leaves_one_rule_open_and_withholds_by_the_other() -> None:

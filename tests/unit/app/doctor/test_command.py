@@ -19,7 +19,7 @@ from app import cli
 from app.doctor import command
 from app.doctor.examination import Case
 from app.doctor.findings import Findings
-from app.protocols.loader import KnowledgeError
+from app.protocols.fields import KnowledgeError
 from app.settings import load
 from tests.unit.app.doctor.test_report import all_ready, findings
 

@@ -21,6 +21,7 @@ RESOURCES = bundle(NOW)
 KPA = Decimal("7.50062")
 
 IDS = [story.patient_id for story in STORIES]
+TREATED = [story.patient_id for story in STORIES if story.expect["outcome"] == "follow-up"]
 
 
 def by_reference() -> dict[str, dict[str, Any]]:
@@ -181,7 +182,7 @@ def test_a_story_says_what_to_expect(story: Any) -> None:
     expect = story.expect
     assert set(expect) == {"pilot-simple", "pilot-full", "suggestions", "outcome"}
     assert {expect["pilot-simple"], expect["pilot-full"]} <= {"met", "not-met", "unknown"}
-    assert expect["outcome"] in {"card", "deceased", "not-the-population", "not-met", "out-of-scope"}
+    assert expect["outcome"] in {"card", "follow-up", "deceased", "not-the-population", "not-met", "out-of-scope"}
     if expect["suggestions"] == "yes":
         assert (expect["pilot-simple"], expect["outcome"]) == ("met", "card")
         assert expect["pilot-full"] != "not-met"
@@ -193,7 +194,7 @@ def test_a_story_says_what_to_expect(story: Any) -> None:
 
 @pytest.mark.parametrize("patient", [i for i in IDS if i != "demo-just-intubated"])
 def test_a_course_is_of_believable_size(patient: str) -> None:
-    assert 40 <= len(of(patient)) <= 120
+    assert 40 <= len(of(patient)) <= (180 if patient in TREATED else 120)
 
 
 def test_just_intubated_has_almost_nothing() -> None:
@@ -204,7 +205,7 @@ def test_just_intubated_has_almost_nothing() -> None:
 
 
 SUGGESTED = [story.patient_id for story in STORIES if story.expect["suggestions"] == "yes"]
-COURSES = [i for i in IDS if i not in {"demo-ward", "demo-just-intubated"}]
+COURSES = [i for i in IDS if i not in {"demo-ward", "demo-just-intubated", *TREATED}]
 
 
 @pytest.mark.parametrize("patient", SUGGESTED)
@@ -349,7 +350,50 @@ def test_the_study_drugs_are_nowhere_else() -> None:
     holders = {
         owner(resource) for resource in RESOURCES if re.search(r"L01EJ01|L04AC03|1193326|72435", json.dumps(resource))
     }
-    assert holders == {"demo-ruxolitinib-ordered"}
+    assert holders == {"demo-ruxolitinib-ordered", *TREATED}
+
+
+def doses(patient: str, drug: str, status: str = "completed") -> list[datetime]:
+    """When a drug was given (or not), the first time first."""
+    found = [
+        datetime.fromisoformat(given["effectiveDateTime"])
+        for given in of(patient, "MedicationAdministration")
+        if given["status"] == status and given["medicationCodeableConcept"]["text"] == drug
+    ]
+    return sorted(found)
+
+
+def mg(patient: str, drug: str) -> Decimal:
+    """What was given in all."""
+    return sum(
+        (
+            Decimal(str(given["dosage"]["dose"]["value"]))
+            for given in of(patient, "MedicationAdministration")
+            if given["status"] == "completed" and given["medicationCodeableConcept"]["text"] == drug
+        ),
+        Decimal(0),
+    )
+
+
+@pytest.mark.parametrize(("patient", "day"), [("demo-day-7", 7), ("demo-day-16", 16), ("demo-day-30", 30)])
+def test_a_treated_patient_had_the_first_dose_so_many_days_ago(patient: str, day: int) -> None:
+    first = min(doses(patient, "anakinra") + doses(patient, "ruxolitinib"))
+    tests = [when(test) for test in of(patient, "Observation", "94500-6")]
+    assert timedelta(days=day - 1) <= NOW - first < timedelta(days=day)
+    assert min(tests) < first
+    baseline = [o for o in of(patient, "Observation", "1988-5") if timedelta(0) < first - when(o) <= timedelta(days=1)]
+    assert len(baseline) == 1
+
+
+def test_the_treated_patients_received_what_their_stories_tell() -> None:
+    assert TREATED == ["demo-day-7", "demo-day-16", "demo-day-30"]
+    assert (mg("demo-day-7", "anakinra"), mg("demo-day-7", "ruxolitinib")) == (2100, 60)
+    assert len(doses("demo-day-7", "ruxolitinib", "not-done")) == 1
+    assert mg("demo-day-30", "anakinra") == 3800
+    assert "anakinra" in active_drugs("demo-day-16")
+    assert active_drugs("demo-day-30") & {"anakinra", "ruxolitinib"} == {"ruxolitinib"}
+    alt = newest("demo-day-16", "1742-6")
+    assert number(alt) > 5 * Decimal(str(alt["referenceRange"][0]["high"]["value"]))
 
 
 def test_yeast_grows_in_the_newest_culture() -> None:
