@@ -249,8 +249,14 @@ class _Page:
         return [] if until is None else [_own(self.words.card("changes", "holds", until=self._time(until)))]
 
     def _changes(self, protocol: str) -> list[Safe]:
-        """What would change a verdict: what is shown is a condition on the record, never something to be done."""
-        flips = self.outlook.changes.get(protocol, ())
+        """What would change a verdict: what is shown is a condition on the record, never something to be done; nothing
+        is said of what cannot be another, as the age."""
+        inputs = self.a.knowledge.inputs
+        flips = [
+            flip
+            for flip in self.outlook.changes.get(protocol, ())
+            if not any(inputs[change.input].fixed for change in flip.changes)
+        ]
         subject = self.words.card("changes", protocol)
         lines = []
         for flip in flips[:MOST_CHANGES]:

@@ -181,7 +181,8 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input: its public `missing` name, the window before now, the needs (sources) it reads."""
+    """One input: its public `missing` name, the window before now, the needs (sources) it reads. `fixed`: nothing that is
+    done or measured changes it."""
 
     name: str
     missing: str
@@ -191,6 +192,7 @@ class Input:
     title: str
     obtain: str
     origin: Origin
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ _CONFIRMATION = ("id", "text", "input")
 _ARM = ("stage", "precedence", "drug", *ORIGIN)
 _DOSE = ("ingredient", "dose_mg", "per_day", "route", "days", "at_most", "then")
 _FINDING = ("id", "title", "drugs", "severity", "withholds", "required", "advice", "test", *ORIGIN)
-_INPUT = ("title", "missing", "needs", "concept", "window_hours", "unit", "obtain", *ORIGIN)
+_INPUT = ("title", "missing", "needs", "fixed", "concept", "window_hours", "unit", "obtain", *ORIGIN)
 _GROUP = ("title", "lookback_hours", "ingredients", *ORIGIN)
 _ROW = ("id", "when", "card", "suggestions", "outcome", *ORIGIN)
 _STATUSES = {"draft", "reviewed"}
@@ -230,6 +230,7 @@ def _input(name: str, key: str, row: Mapping[str, Json]) -> Input:
         title=field(name, row, "title"),
         obtain=field(name, row, "obtain"),
         origin=origin(name, row, block=f"[input.{key}]"),
+        fixed=bool(row.get("fixed", False)),
     )
 
 
