@@ -181,8 +181,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input: its public `missing` name, the window before now, the needs (sources) it reads. `fixed`: nothing that is
-    done or measured changes it."""
+    """One input: its public `missing` name, the window before now, the needs (sources) it reads.
+
+    `fixed`: nothing that is done or measured changes it.
+    """
 
     name: str
     missing: str
