@@ -111,6 +111,8 @@ class _Page:
             yield self.say("plan_unknown", day=self.day())
         for drug, step in self.result.planned:
             yield self.dose(drug, step)
+        for drug in sorted(self.running.apart):
+            yield self.say("apart", drug=drug)
         for drug, total in recorded.items():
             if total.mg is not None:
                 yield self.say("recorded", drug=drug, mg=decimal_text(total.mg))

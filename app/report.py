@@ -139,14 +139,17 @@ def follow_up_entry(result: FollowUpResult, *, now: datetime, words: Words) -> d
 
 
 def _planned(result: FollowUpResult) -> dict[str, Any]:
-    """mg of a day of anakinra; mg of a dose of ruxolitinib and how many; nothing planned is 0."""
+    """mg of a day of anakinra; mg of a dose of ruxolitinib and how many; nothing planned is 0. Nothing is said of a drug
+    that is no part of the course."""
     steps = dict(result.planned)
-    anakinra, ruxolitinib = steps["anakinra"], steps["ruxolitinib"]
-    planned: dict[str, Any] = {
-        "anakinra_mg": "0" if anakinra is None else decimal_text(anakinra.dose_mg * anakinra.per_day),
-        "ruxolitinib_mg": "0" if ruxolitinib is None else decimal_text(ruxolitinib.dose_mg),
-        "ruxolitinib_doses": 0 if ruxolitinib is None else ruxolitinib.per_day,
-    }
+    planned: dict[str, Any] = {}
+    if "anakinra" in steps:
+        anakinra = steps["anakinra"]
+        planned["anakinra_mg"] = "0" if anakinra is None else decimal_text(anakinra.dose_mg * anakinra.per_day)
+    if "ruxolitinib" in steps:
+        ruxolitinib = steps["ruxolitinib"]
+        planned["ruxolitinib_mg"] = "0" if ruxolitinib is None else decimal_text(ruxolitinib.dose_mg)
+        planned["ruxolitinib_doses"] = 0 if ruxolitinib is None else ruxolitinib.per_day
     if any(step is not None and step.reconstructed for step in steps.values()):
         planned["reconstructed"] = True
     return planned

@@ -29,13 +29,16 @@ class Course:
     """A running course of either drug (reading 5, second row).
 
     `since`: the first dose; of a partial date the latest instant it allows, `earliest` the earliest. The treatment day
-    lies from `low` to `high`; `high` is None while an earlier dose may be missing from what could be read.
+    lies from `low` to `high`; `high` is None while an earlier dose may be missing from what could be read. `apart` are
+    study drugs that were ordered, taken or given before the first positive test: no part of this course, so nothing is
+    planned or ended of them.
     """
 
     since: datetime
     earliest: datetime
     low: int
     high: int | None
+    apart: frozenset[str] = frozenset()
 
     @property
     def day(self) -> int | None:
@@ -78,7 +81,8 @@ def course(chart: Chart) -> Course | None:
     doses = [use for use in chart.facts.medications if use.state == "given" and is_any(use, started)]
     earliest = min(when.earliest for use in doses for when in [use.start or use.end] if when is not None)
     whole = vouches(chart, ADMINISTRATIONS, chart.now - longest)
-    return Course(since, earliest, _day(chart, since), _day(chart, earliest) if whole else None)
+    apart = frozenset(drug for drug in STUDY_DRUGS if drugs.on_record_before(chart, drug, first_test))
+    return Course(since, earliest, _day(chart, since), _day(chart, earliest) if whole else None, apart)
 
 
 def scope(chart: Chart) -> str:
@@ -116,8 +120,19 @@ def recorded(chart: Chart, drug: str, running: Course) -> Recorded:
     given = [use for use in chart.facts.medications if use.state == "given" and in_course(chart, use, running)]
     if any(drug in use.possibly for use in given):
         return Recorded(drug, None, Reason.of("text-only-drug", drug=drug, title=""))
+    unnamed = [use for use in given if use.identity == "none"]
+    if unnamed:
+        return Recorded(drug, None, Reason.of("medication-unidentified", count=len(unnamed)))
     doses = [use for use in given if drug in use.ingredients]
-    unread = [use for use in doses if use.dose_mg is None or use.ingredients != (drug,) or not (use.start or use.end)]
+    most = chart.knowledge.follow_up.limits["dose_mg_most"].value
+    unread = [
+        use
+        for use in doses
+        if use.dose_mg is None
+        or not 0 <= use.dose_mg <= most
+        or use.ingredients != (drug,)
+        or not (use.start or use.end)
+    ]
     if unread:
         return Recorded(drug, None, Reason.of("doses-unreadable", drug=drug, count=len(unread)))
     if not vouches(chart, ADMINISTRATIONS, running.earliest) or running.high is None:
@@ -154,13 +169,36 @@ def lately(chart: Chart, drug: str) -> list[tuple[MedicationUse, datetime]]:
     return [(use, end) for use, end in ends if chart.age(end) <= hours]
 
 
-def stopped(chart: Chart, drug: str, running: Course) -> bool:
-    """The record says that the drug was stopped: an order of it ended, none is active, and no dose was given lately.
+def over(chart: Chart, drug: str, running: Course) -> bool:
+    """Whether the record says that the drug is not being given: it was stopped, or is nowhere on record."""
+    return not _may_go_on(chart, drug) and (_ended(chart, drug, running) or _never(chart, drug, running))
 
-    Without such a record it counts as going on: a missing order is no stop.
-    """
-    if acting_orders(chart, drug) or lately(chart, drug) or chart.lost(("orders", None)) is not None:
-        return False
+
+def _may_go_on(chart: Chart, drug: str) -> bool:
+    """Anything that may be it, by code, by words or without a name: an order, a medicine that is taken, or a dose
+    lately; or a list of these that was not read."""
+    since = chart.now - timedelta(hours=float(chart.knowledge.follow_up.limits["still_given_hours"].value))
+    if chart.lost(("orders", None)) is not None or not vouches(chart, ADMINISTRATIONS, since):
+        return True
+    statements = chart.lost(("statements", None))
+    if statements is not None and statements.failed:
+        return True
+    return any(
+        _acts(chart, use, since)
+        for use in chart.facts.medications
+        if drug in use.ingredients or drug in use.possibly or use.identity == "none"
+    )
+
+
+def _acts(chart: Chart, use: MedicationUse, since: datetime) -> bool:
+    if use.state in {"ordered", "taken"}:
+        return use.end is None or use.end.latest > chart.now
+    end = chart.exposure_end(use) if use.state == "given" else None
+    return use.state == "given" and (end is None or end >= since)
+
+
+def _ended(chart: Chart, drug: str, running: Course) -> bool:
+    """An order of it ended in this course. A missing order is no stop."""
     return any(
         drug in use.ingredients
         and use.kind == "request"
@@ -169,6 +207,13 @@ def stopped(chart: Chart, drug: str, running: Course) -> bool:
         for use in chart.facts.medications
         if use.state == "past" or (use.state == "ordered" and use.end is not None and use.end.latest <= chart.now)
     )
+
+
+def _never(chart: Chart, drug: str, running: Course) -> bool:
+    """No dose, order or statement of it in this course, of any state, and the course was read from its first dose."""
+    named = [u for u in chart.facts.medications if drug in u.ingredients or drug in u.possibly or u.identity == "none"]
+    in_it = [use for use in named if use.state != "not-done" and in_course(chart, use, running)]
+    return not in_it and running.high is not None and vouches(chart, ADMINISTRATIONS, running.earliest)
 
 
 def dose_day(chart: Chart, moment: datetime, running: Course) -> int:

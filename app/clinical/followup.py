@@ -22,9 +22,9 @@ from app.clinical.course import (
     in_course,
     is_any,
     lately,
+    over,
     recorded,
     scope,
-    stopped,
     unvouched,
     vouches,
 )
@@ -99,12 +99,13 @@ def follow_up(
     present = {a.action.id for a in found if a.finding is Finding.MET}
     found = [a for a in found if present.isdisjoint(a.action.unless)]
     day = running.day
+    own = {drug: plan for drug, plan in rules.schedules.items() if drug not in running.apart}
     return FollowUpResult(
         follow_up=rules,
         scope="in",
         course=running,
-        planned=() if day is None else tuple((drug, plan.on(day)) for drug, plan in rules.schedules.items()),
-        recorded=tuple(recorded(chart, drug, running) for drug in STUDY_DRUGS),
+        planned=() if day is None else tuple((drug, plan.on(day)) for drug, plan in own.items()),
+        recorded=tuple(recorded(chart, drug, running) for drug in STUDY_DRUGS if drug in own),
         actions=tuple(sorted(found, key=lambda a: (_SEVERITIES.index(a.severity), a.finding is not Finding.MET))),
         trends=trends,
     )
@@ -122,7 +123,9 @@ class _Case:
 
 def _acted(action: Action, case: _Case, known: Mapping[str, Outcome]) -> Iterator[ActionResult]:
     """The action when it is present or could not be determined."""
-    if action.unless_stopped and stopped(case.chart, action.unless_stopped, case.running):
+    if action.unless_stopped and over(case.chart, action.unless_stopped, case.running):
+        return
+    if action.params.get("drug") in case.running.apart:
         return
     today = _today(action, case)
     if today is Finding.NOT_MET:
@@ -270,7 +273,7 @@ def _interaction(action: Action, case: _Case) -> Outcome:
 def _missing_lab(action: Action, case: _Case) -> Outcome:
     """Nothing measured in the window; unknown when it could not be read."""
     trend = case.trends[str(action.params["quantity"])]
-    if trend.value is not None:
+    if trend.value is not None or trend.lost == "before":
         return _NOTHING
     return _says(Finding.MET if trend.lost == "absent" else Finding.UNKNOWN, trend.reasons[0])
 
@@ -289,17 +292,18 @@ def _not_falling(action: Action, case: _Case) -> Outcome:
 def _missed_dose(action: Action, case: _Case) -> Outcome:  # noqa: ARG001
     """An administration of either drug that is recorded as not done, since the first dose."""
     chart, running = case.chart, case.running
+    drugs = [drug for drug in STUDY_DRUGS if drug not in running.apart]
     missed = [
         use
         for use in chart.facts.medications
         if use.state == "not-done" and use.kind == "administration" and in_course(chart, use, running)
-        if is_any(use, STUDY_DRUGS)
+        if is_any(use, drugs)
     ]
     if missed:
-        names = sorted({name for use in missed for name in use.ingredients if name in STUDY_DRUGS})
+        names = sorted({name for use in missed for name in use.ingredients if name in drugs})
         reason = Reason.of("missed", drug=", ".join(names), count=len(missed))
         return _says(Finding.MET, reason, evidence=_given_evidence(chart, missed))
-    for drug in STUDY_DRUGS:
+    for drug in drugs:
         by_text = _by_text(chart, drug, "not-done")
         if by_text is not None:
             return by_text

@@ -29,7 +29,8 @@ _VENTILATION = frozenset({"ventilation", "ventilation-invasive"})
 class Trend:
     """One quantity: the patient's baseline and newest value, and the letter's mean of this day where there is one.
 
-    `lost` says why there is no value: `absent` (nothing in the window), `failed`, `refused`, `not-applicable`.
+    `lost` says why there is no value: `absent` (nothing in the window), `before` (nothing since the first dose, which
+    is the baseline's), `failed`, `refused`, `not-applicable`.
     `reasons` say in words what is missing or only a bound.
     """
 
@@ -45,7 +46,9 @@ class Trend:
 def trend_of(chart: Chart, quantity: Quantity, running: Course) -> Trend:
     """The row of one quantity on this day."""
     reach = chart.now - quantity.window
-    value, lost, why = _last(chart, quantity, since=reach, until=chart.now, baseline=False)
+    value, lost, why = _last(chart, quantity, since=reach, until=None, baseline=False)
+    if value is not None and value.when.earliest <= running.earliest:
+        value, lost, why = None, "before", Reason.of("no-value-since", title=quantity.title)
     if quantity.ends == "extubation" and (ended := _extubated(chart, running)) is not None:
         value, lost, why = None, "not-applicable", _after(chart, quantity, ended)
     hours = chart.knowledge.follow_up.limits["baseline_hours"].value
@@ -64,21 +67,23 @@ def trend_of(chart: Chart, quantity: Quantity, running: Course) -> Trend:
 
 
 def _last(
-    chart: Chart, quantity: Quantity, *, since: datetime, until: datetime, baseline: bool
+    chart: Chart, quantity: Quantity, *, since: datetime, until: datetime | None, baseline: bool
 ) -> tuple[Measurement | None, str, Reason | None]:
-    """The last usable value of these hours, else why there is none: how it was lost, and the words."""
+    """The last usable value of these hours (`until` None: all that the mapping accepts), else why there is none: how it
+    was lost, and the words."""
     if not vouches(chart, quantity.needs, since):
         return None, "failed", unvouched(chart, quantity.needs)
     title = quantity.title
-    values = [m for m in chart.values(quantity.concept, since=since) if m.when.earliest <= until]
+    last = chart.now if until is None else until
+    values = [m for m in chart.values(quantity.concept, since=since) if until is None or m.when.earliest <= until]
     usable = next((m for m in values if m.kind not in _BOUNDS), None)
-    refused = [g for g in chart.refused((quantity.concept,), since=since) if chart.gap_time(g) <= until]
+    refused = [g for g in chart.refused((quantity.concept,), since=since) if chart.gap_time(g) <= last]
     newer = _newer(chart, refused, usable)
     if newer is not None and (usable is None or newer.why == "conflict"):
         return None, "refused", Reason.refused("refused-value", newer, title=title)
     if usable is None:
         code = "no-baseline" if baseline else "no-value-now"
-        return None, "absent", Reason.of(code, title=title, limit=hours_text(until - since))
+        return None, "absent", Reason.of(code, title=title, limit=hours_text(last - since))
     if newer is not None:
         return usable, "", Reason.refused("newer-refused", newer, input=title)
     if usable.comparator:

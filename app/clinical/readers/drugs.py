@@ -209,9 +209,9 @@ def first_dose(chart: Chart, name: str) -> datetime | None:
 
 
 def on_record_before(chart: Chart, name: str, moment: datetime) -> bool:
-    """Whether any order, statement or administration of the drug is dated before the moment."""
+    """Whether any order, statement or administration of the drug is dated before the moment; a draft is no order."""
     for use in chart.facts.medications:
-        if name in use.ingredients and use.state != "not-done":
+        if name in use.ingredients and use.state not in {"not-done", "draft"}:
             started = use.start or use.end
             if started is not None and started.earliest < moment:
                 return True
