@@ -139,8 +139,10 @@ def follow_up_entry(result: FollowUpResult, *, now: datetime, words: Words) -> d
 
 
 def _planned(result: FollowUpResult) -> dict[str, Any]:
-    """mg of a day of anakinra; mg of a dose of ruxolitinib and how many; nothing planned is 0. Nothing is said of a drug
-    that is no part of the course."""
+    """mg of a day of anakinra; mg of a dose of ruxolitinib and how many; nothing planned is 0.
+
+    Nothing is said of a drug that is no part of the course.
+    """
     steps = dict(result.planned)
     planned: dict[str, Any] = {}
     if "anakinra" in steps:
