@@ -18,6 +18,7 @@ import uvicorn
 from app import evaluate, knowledge
 from app.api import document
 from app.cases import command as protocols
+from app.clinical.lasting import HORIZON
 from app.doctor import command as doctor
 from app.gather import BundleError
 from app.main import create_app
@@ -205,8 +206,8 @@ def _now(text: str | None) -> datetime:
         raise UsageError("--now: not an ISO timestamp: write it like 2026-11-21T08:00:00+01:00") from None
     if moment.tzinfo is None:
         raise UsageError("--now: has no zone: write it like 2026-11-21T08:00:00+01:00")
-    if not 1900 <= moment.year <= 2200:
-        raise UsageError("--now: no year in which this could be evaluated: write one from 1900 to 2200")
+    if not 1900 <= moment.year <= HORIZON.year:
+        raise UsageError(f"--now: no year in which this could be evaluated: write one from 1900 to {HORIZON.year}")
     return moment.astimezone(UTC)
 
 

@@ -278,6 +278,6 @@ def instant(moment: datetime) -> str:
 
 
 def age_hours(now: datetime, moment: datetime) -> str:
-    """Hours with one decimal."""
-    hours = Decimal((now - moment).total_seconds()) / 3600
+    """Hours with one decimal; 0.0 of what a clock that goes ahead has charted."""
+    hours = max(Decimal(0), Decimal((now - moment).total_seconds()) / 3600)
     return str(hours.quantize(Decimal("0.1"), rounding=ROUND_HALF_EVEN))

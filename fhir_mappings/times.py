@@ -23,12 +23,26 @@ _INSTANT = re.compile(
 """The commonest form, which the standard library reads the same way, many times faster."""
 
 
+FIRST = datetime(2, 1, 1, tzinfo=UTC)
+LAST = datetime(9998, 12, 31, tzinfo=UTC)
+"""A year from both ends of the calendar: every window and every zone can be added to an instant between them.
+
+Some systems write the end itself for "never" or "not known"."""
+
+
 def parse(text: str, *, zone: tzinfo) -> When:
     """The interval a FHIR date or dateTime allows; a time without an offset is read in `zone`.
 
     A day is from its first to its last microsecond in `zone` (23 or 25 hours long where clocks change), months and
-    years alike. Raises BadDate.
+    years alike. What lies before `FIRST` or after `LAST` is read as that. Raises BadDate.
     """
+    when = _parse(text, zone=zone)
+    if when.earliest >= FIRST and when.latest <= LAST:
+        return when
+    return When(*(min(max(moment, FIRST), LAST) for moment in (when.earliest, when.latest)))
+
+
+def _parse(text: str, *, zone: tzinfo) -> When:
     if _INSTANT.fullmatch(text):
         try:
             instant = datetime.fromisoformat(text).astimezone(UTC)

@@ -24,7 +24,7 @@ from app.clinical.criteria import finding_of
 from app.clinical.findings import Finding
 from app.clinical.intervals import Interval
 from app.clinical.knowledge import All, Any, Knowledge, Leaf, Node, Not, Ref
-from app.clinical.readers.questions import QUESTIONS
+from app.clinical.readers.questions import QUESTIONS, Question
 from app.clinical.reading import Reading, Reason
 from app.clinical.results import ProtocolResult
 
@@ -118,7 +118,9 @@ class _Input:
     """One input. `asked_by`: a bit for each criterion. `regions` are spans or states.
 
     `classes`: the regions that answer every question alike, one index each for what is different from now. `answers`:
-    for each question the rank in each class, and last as it is now.
+    for each question the rank in each class, and last as it is now. `allowed`: the only states that it may have:
+    another input could not be known beside the others. `waits_for`: the place of the input that has to change first, as
+    this one cannot be known beside what that reads as now.
     """
 
     criterion: str
@@ -128,14 +130,22 @@ class _Input:
     regions: list[Span] | list[str] = field(default_factory=list)
     classes: list[list[int]] = field(default_factory=list)
     answers: list[tuple[int, ...]] = field(default_factory=list)
+    allowed: frozenset[str] | None = None
+    waits_for: int | None = None
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether another input cannot be known beside what this reads as: then an answer alike is a change, too."""
+        return self.allowed is not None and self.now.known and self.now.state not in self.allowed
 
     def prepare(self) -> None:
         """Cuts what it might become into classes."""
         first = self.leaves[0]
         hypothetical: list[Reading]
         if first.among:
-            self.regions = _states(self.leaves)
-            hypothetical = [Reading(_HYPOTHESIS, state=state) for state in self.regions]
+            states = _states(self.leaves)
+            self.regions = states = states if self.allowed is None else [s for s in states if s in self.allowed]
+            hypothetical = [Reading(_HYPOTHESIS, state=state) for state in states]
         else:
             spans = _spans(self.leaves)
             self.regions = spans
@@ -144,7 +154,7 @@ class _Input:
         alike: dict[tuple[int, ...], list[int]] = {}
         for region, reading in enumerate(hypothetical):
             answers = tuple(_RANK[finding_of(leaf, reading)] for leaf in self.leaves)
-            if answers != now:
+            if answers != now or self.holds_back:
                 alike.setdefault(answers, []).append(region)
         self.classes = list(alike.values())
         self.answers = list(zip(*alike, now, strict=True))
@@ -155,7 +165,7 @@ class _Input:
         leaf = self.leaves[0]
         spans: tuple[Span, ...] = ()
         states: tuple[str, ...] = ()
-        if len(chosen) < len(self.regions):
+        if len(chosen) < len(self.regions) or self.allowed is not None:
             picked = [self.regions[region] for region in chosen]
             spans = _merged(span for span in picked if isinstance(span, Span))
             states = tuple(state for state in picked if isinstance(state, str))
@@ -247,8 +257,20 @@ class _Inputs:
         """The inputs, in the order in which they are asked."""
         self._order = list(self._inputs.values())
         for one in self._order:
+            self._restrict(one)
+        for one in self._order:
             one.prepare()
         return self._order
+
+    def _restrict(self, one: _Input) -> None:
+        """What this input cannot be known beside is not offered: the verdict would be open, not another one."""
+        question = QUESTIONS.get(one.leaves[0].input, Question())
+        for place, other in enumerate(self._order):
+            allowed = question.beside.get(other.leaves[0].input)
+            if allowed is not None:
+                other.allowed = allowed
+                if other.holds_back:
+                    one.waits_for = place
 
     def compiled(self, node: Node) -> _Tree:
         """The tree as a function of the class of each input."""
@@ -299,6 +321,8 @@ class _Search:
             (first, second, self._pair(first, second, left))
             for first, second in combinations([place for place, classes in left.items() if classes], 2)
             if self._may_flip(self._inputs[first].asked_by, self._inputs[second].asked_by)
+            and self._inputs[first].waits_for in {None, second}
+            and self._inputs[second].waits_for in {None, first}
         ]
         for to in (_MET, _NOT_MET):
             for first, second, found in pairs:
@@ -306,7 +330,9 @@ class _Search:
 
     def _single(self, place: int) -> dict[int, int]:
         """The classes of an input that flip the verdict alone, each with the rank it becomes."""
-        found = {}
+        found: dict[int, int] = {}
+        if self._inputs[place].waits_for is not None:
+            return found
         for number in range(len(self._inputs[place].classes)):
             self._chosen[place] = number
             rank = self._with(self._inputs[place].asked_by)

@@ -31,6 +31,10 @@ from app.clinical.reading import Reading
 from app.clinical.results import CriterionResult, ProtocolResult, SafetyResult
 from fhir_mappings.facts import Facts, Measurement, Source
 
+HORIZON = datetime(2200, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""The last instant that is looked at, and at which anything is evaluated: what comes later counts as never.
+
+Records dated at the end of the calendar ("no end") would lead the search to where dates can no longer be added to."""
 NEVER = datetime.max.replace(tzinfo=UTC)
 MOST_STEPS = 500
 """How many instants are looked at before the search gives up and says up to where it came."""
@@ -59,7 +63,7 @@ def until(
     steps: int = MOST_STEPS,
 ) -> dict[str, datetime | None]:
     """For each protocol (`protocols`: only these) until when its verdict and the suggestion hold: the whole second of
-    the first instant at which one of them is another, None if there is none.
+    the first instant at which one of them is another, None if there is none up to `HORIZON`.
 
     `first` are the facts at `now`; `facts_at` maps the same records at a later instant (how the sources were read
     stays as it was). Where the search stops after
@@ -76,7 +80,7 @@ def until(
     suggests = judged.suggests()
     verdicts = {p.id: judged.verdict(p) for p in asked}
     for _ in range(steps):
-        turn = min((t.astimezone(UTC) for t in mapped.turns if t > moment), default=NEVER)
+        turn = min((t.astimezone(UTC) for t in mapped.turns if moment < t <= HORIZON), default=NEVER)
         moment = min(turn, judged.suggests_until(), *(judged.verdict_until(p) for p in waiting))
         if moment == NEVER:
             return found
@@ -109,12 +113,8 @@ class _Watch:
 
     def note(self, wait: timedelta) -> None:
         """So long from now."""
-        try:
-            moment = self.now + wait
-        except OverflowError:
-            return
-        if moment < self.next:
-            self.next = moment
+        if wait <= HORIZON - self.now:
+            self.next = min(self.next, self.now + wait)
 
 
 class _Now(datetime):

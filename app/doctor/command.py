@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from app import knowledge
+from app.clinical.lasting import HORIZON
 from app.doctor.document import document
 from app.doctor.draft import overlay
 from app.doctor.examination import Case, examine
@@ -239,7 +240,7 @@ def _now(text: str | None) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = datetime(1, 1, 1)  # noqa: DTZ001
-    if moment.tzinfo is None or not 1900 <= moment.year <= 2200:
+    if moment.tzinfo is None or not 1900 <= moment.year <= HORIZON.year:
         raise Unusable("--now: write an ISO timestamp with its zone, like 2026-11-21T08:00:00+01:00")
     return moment.astimezone(UTC)
 

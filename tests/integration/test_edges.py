@@ -6,8 +6,10 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -25,6 +27,7 @@ from tests.integration.hospital import (
     hook,
     opened,
     same_words,
+    settings_for,
 )
 
 PATIENT = "demo-full-protocol"
@@ -136,6 +139,23 @@ async def test_another_patients_result_is_left_out_and_withholds(hospital: Hospi
 async def test_the_prefix_of_an_id_is_not_part_of_it(hospital: Hospital) -> None:
     plain, prefixed = [await hospital.call(hook(id_)) for id_ in (PATIENT, f"Patient/{PATIENT}")]
     assert same_words(plain) == same_words(prefixed)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Paris", "UTC", "America/New_York"])
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
+@pytest.mark.parametrize("key", ["labs", "respiratory"])
+async def test_a_result_dated_at_the_end_of_the_calendar(tmp_path: Path, key: str, text: str, zone: str) -> None:
+    tenant = replace(settings_for(tmp_path).tenants[0], zone=ZoneInfo(zone))
+    async with opened(tmp_path, tenants=(tenant,)) as hospital:
+        sent = await hospital.prefetched(PATIENT)
+        for entry in sent[key]["entry"]:
+            if entry["resource"]["resourceType"] == "Observation":
+                entry["resource"].pop("effectivePeriod", None)
+                entry["resource"]["effectiveDateTime"] = text
+        answer = await hospital.call(hook(PATIENT, fhir=None, prefetched=sent))
+        assert answer.status_code == 200
+        (row,) = hospital.rows()
+        assert json.loads(row["verdicts"])
 
 
 @pytest.mark.parametrize("user", ["Patient/p", "RelatedPerson/r"])

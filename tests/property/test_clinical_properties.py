@@ -32,6 +32,7 @@ from fhir_mappings import codebook
 from fhir_mappings.context import Context
 from fhir_mappings.facts import Facts, Overlay, Source
 from fhir_mappings.mapping import Part, to_facts
+from tests.property.size import examples
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 CONTEXT = Context(now=NOW, zone=ZoneInfo("Europe/Paris"), overlay=Overlay())
@@ -47,7 +48,7 @@ IDS = {
 Resource = dict[str, Any]
 Unit = tuple[str, str]
 
-some = settings(max_examples=100, deadline=None, derandomize=True)
+some = settings(max_examples=examples(100), deadline=None, derandomize=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +291,7 @@ def holders(parts: Sequence[Part], keys: Iterable[str]) -> set[str]:
     return {part.source.resource_type for part in parts if part.source.key in keys and part.resources}
 
 
-@settings(some, max_examples=150)
+@settings(some, max_examples=examples(150))
 @given(st.sampled_from(PATIENTS), st.data())
 def test_a_source_that_is_lost_never_makes_met_nor_adds_a_suggestion(patient: str, data: st.DataObject) -> None:
     resources = list(charts()[patient])

@@ -21,6 +21,7 @@ from app.clinical.followup import FollowUpResult
 from app.drafts import templates
 from app.protocols import loader
 from fhir_mappings.facts import Facts, Measurement, MedicationUse, Source, When
+from tests.property.size import examples
 
 LIBRARY = loader.load()
 KNOWLEDGE = LIBRARY.knowledge
@@ -31,7 +32,7 @@ ZONES = (
 )
 """Whole, half and quarter hours, both hemispheres, half an hour of summer time, and both sides of the date line."""
 
-some = settings(max_examples=200, deadline=None, derandomize=True)
+some = settings(max_examples=examples(200), deadline=None, derandomize=True)
 zones = st.sampled_from(ZONES)
 near_changes = st.sampled_from(
     [

@@ -29,6 +29,7 @@ from fhir_mappings import mapping
 from fhir_mappings.context import Context
 from fhir_mappings.facts import Facts
 from fhir_mappings.mapping import Part
+from tests.property.size import examples
 from tests.property.test_clinical_properties import (
     CONTEXT,
     NOW,
@@ -224,7 +225,7 @@ def _kinds(patient: str) -> list[str]:
     return sorted({key_of(r) for r in charts()[patient] if r["resourceType"] != "Patient"})
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(changed(), st.lists(st.integers(1, 60 * 24 * 90), max_size=5))
 def test_nothing_changes_before_and_something_has_after(chart: Chart, minutes: list[int]) -> None:
     moments = [chart.now + timedelta(minutes=after) for after in minutes]
@@ -234,7 +235,7 @@ def test_nothing_changes_before_and_something_has_after(chart: Chart, minutes: l
     check(chart, moments)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(changed())
 def test_a_mapping_tells_every_instant_at_which_its_facts_become_others(chart: Chart) -> None:
     """Mapped with a `now` that notes what it is compared with: nothing but the turns is noted."""

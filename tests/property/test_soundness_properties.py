@@ -21,6 +21,7 @@ from app.clinical.intervals import Interval
 from app.clinical.knowledge import Leaf, Node, Not, Ref
 from app.clinical.readers import read
 from app.clinical.reading import Reading, Reason
+from tests.property.size import examples
 from tests.property.test_clinical_properties import (
     LIVING,
     NOW,
@@ -38,7 +39,7 @@ from tests.property.test_clinical_properties import (
     result,
 )
 
-some = settings(max_examples=100, deadline=None, derandomize=True)
+some = settings(max_examples=examples(100), deadline=None, derandomize=True)
 
 RANK = {"monitor": 1, "relative": 2, "absolute": 3}
 LADDERS = {
@@ -108,7 +109,7 @@ def thinned(draw: st.DrawFn) -> tuple[str, tuple[Resource, ...]]:
     return patient, tuple(r for r in charts()[patient] if key_of(r) not in left_out)
 
 
-@settings(some, max_examples=200)
+@settings(some, max_examples=examples(200))
 @given(thinned(), st.data())
 def test_what_becomes_known_never_contradicts_what_was_certain(
     chart_of: tuple[str, tuple[Resource, ...]], data: st.DataObject
@@ -140,7 +141,7 @@ def test_a_missing_result_that_comes_in_contradicts_nothing(patient: str, name: 
     assert {key: after[key] for key in certain} == certain
 
 
-@settings(some, max_examples=150)
+@settings(some, max_examples=examples(150))
 @given(thinned())
 def test_nothing_is_met_without_evidence(chart_of: tuple[str, tuple[Resource, ...]]) -> None:
     """But for what a person is asked beside it, and for what cannot apply (a pregnancy of a man)."""

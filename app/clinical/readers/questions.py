@@ -19,7 +19,8 @@ class Question:
     `parameters`: the name of each parameter -> what kind of thing it names (`group` of interactions.toml; `conditions`,
     `procedures`, `observations`, `substances`, `ingredients`: names of the concept files, several with spaces between;
     `missing`: a public name; `number`). `required`: those that cannot be left out. `limits`: the [limit.NAME] blocks
-    that its reader asks for; `groups`: the drug groups, where no parameter names one.
+    that its reader asks for; `groups`: the drug groups, where no parameter names one. `beside`: another input -> its
+    states beside which the reader can give a number at all; beside another one this input is always unknown.
     """
 
     states: frozenset[str] = frozenset()
@@ -28,6 +29,7 @@ class Question:
     required: frozenset[str] = frozenset()
     limits: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    beside: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def is_number(self) -> bool:
@@ -35,8 +37,10 @@ class Question:
         return not self.states
 
 
-def _number(unit: str = "", *, limits: Iterable[str] = ()) -> Question:
-    return Question(unit=unit, limits=tuple(limits))
+def _number(
+    unit: str = "", *, limits: Iterable[str] = (), beside: Mapping[str, frozenset[str]] = MappingProxyType({})
+) -> Question:
+    return Question(unit=unit, limits=tuple(limits), beside=beside)
 
 
 def _state(
@@ -77,7 +81,10 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
         "ecmo_fdo2": _number(limits=_ECMO_LIMITS),
         "ino": _state("yes", "no", limits=(_RUNS,), groups=("ino",)),
         "almitrine": _state("yes", "no", limits=(_RUNS,), groups=("almitrine",)),
-        "pf": _number(limits=("unpaired_gas_mmhg", *_ECMO_LIMITS)),
+        "pf": _number(
+            limits=("unpaired_gas_mmhg", *_ECMO_LIMITS),
+            beside={"ecmo_at_gas": frozenset({"off", "vv"})},  # reading A7
+        ),
         "crs": _number(),
         "crp": _number(),
         "ferritin": _number(),

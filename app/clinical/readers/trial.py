@@ -314,7 +314,11 @@ def _short(chart: Chart, run: list[Ratio]) -> Reason:
     if not run:
         return Reason.of("never-measured")
     hours = _hours(Fraction(_seconds(run[0].moment - run[-1].moment), 3600))
-    return Reason.of("run-too-short", count=len(run), hours=hours, age=hours_text(chart.age(run[0].moment)))
+    window, age = chart.input("pf").window, chart.age(run[0].moment)
+    params = {"count": len(run), "hours": hours, "age": hours_text(age)}
+    if window is not None and age > window:
+        return Reason.of("run-stale", **params, limit=hours_text(window))
+    return Reason.of("run-too-short", **params)
 
 
 def _ratios(chart: Chart, since: datetime | None, *, off: bool, below: Decimal) -> list[Ratio]:
@@ -346,18 +350,30 @@ def _ratios(chart: Chart, since: datetime | None, *, off: bool, below: Decimal) 
 
 @dataclass(frozen=True, slots=True)
 class Pump:
-    """One record of noradrenaline: from when to when it speaks for."""
+    """One record of noradrenaline: from when to when it speaks for. `open`: it runs, and speaks for now."""
 
     start: datetime
     end: datetime
+    open: bool
     use: MedicationUse
+
+    @property
+    def charted(self) -> datetime:
+        """When somebody last said so: of a record that is still open that was at its start."""
+        return self.start if self.open else self.end
+
+    @property
+    def original(self) -> str:
+        """As it is written."""
+        return self.use.state if self.use.rate is None else self.use.rate.original
 
 
 def noradrenaline(chart: Chart, leaf: Leaf) -> Reading:
     """Milligrams an hour of noradrenaline base that run now, all pumps together (reading B9).
 
-    The newest record decides, with every other that covers its moment. Pumps whose rate cannot be read still run, so
-    the rest is a lower bound. The salt is what the site has signed, and is said beside the number.
+    The newest record decides, with every other that covers its moment. Where an older one was left open beside a newer
+    one that says something else, nobody knows. Pumps whose rate cannot be read still run, so the rest is a lower bound.
+    The salt is what the site has signed, and is said beside the number.
     """
     spec = chart.input(leaf.input)
     missing = (spec.missing,)
@@ -369,7 +385,13 @@ def noradrenaline(chart: Chart, leaf: Leaf) -> Reading:
     pumps = [p for p in (_pump(chart, u) for u in given if NORADRENALINE in u.ingredients) if p is not None]
     newest = max((p.end for p in pumps), default=None)
     if newest is not None and newest >= since:
-        return _rate(chart, _at(pumps, newest), newest, missing=missing)
+        against = _contradicted(pumps)
+        if against is None:
+            return _rate(chart, _at(pumps, newest), missing=missing)
+        older, newer = against
+        age = hours_text(chart.age(newer.charted))
+        reason = Reason.of("rate-contradicted", older=older.original, newer=newer.original, age=age)
+        return Reading(reason, missing=missing, unreadable=True, evidence=(_given(newer), _given(older)))
     if any(NORADRENALINE in u.possibly for u in given):
         reason = Reason.of("text-only-drug", drug=spec.title, title=spec.title)
         return Reading(reason, missing=missing, unreadable=True)
@@ -381,13 +403,34 @@ def noradrenaline(chart: Chart, leaf: Leaf) -> Reading:
 
 
 def _pump(chart: Chart, use: MedicationUse) -> Pump | None:
-    """It has to be fresh, so a date counts at its earliest instant. One that runs speaks for now, for seven days."""
+    """It has to be fresh, so a date counts at its earliest instant. One that runs speaks for now, for seven days; after
+    that for its start, whatever end was planned."""
     if use.start is None:
         return None
     start = use.start.earliest
     if use.running and chart.age(start) <= chart.hours("administration_runs_hours"):
-        return Pump(start, chart.now, use)
-    return Pump(start, start if use.end is None else use.end.earliest, use)
+        return Pump(start, chart.now, True, use)
+    end = start if use.end is None or use.running else min(use.end.earliest, chart.now)
+    return Pump(start, end, False, use)
+
+
+def _contradicted(pumps: list[Pump]) -> tuple[Pump, Pump] | None:
+    """An open record, and the newest one that began no earlier, is not open and has another rate; else None.
+
+    Which of them is right cannot be told. One that ended where another begins was replaced by that.
+    """
+    starts = {p.start for p in pumps}
+    over = [p for p in pumps if not p.open and (p.end == p.start or p.end not in starts)]
+    for newer in sorted(over, key=lambda p: (p.charted, p.start), reverse=True):
+        for older in pumps:
+            if older.open and older.start <= newer.start and _says(older.use) != _says(newer.use):
+                return older, newer
+    return None
+
+
+def _says(use: MedicationUse) -> tuple[object, ...]:
+    """What two records of one pump have in common where they agree, however it is written."""
+    return (use.state, None if use.rate is None else (use.rate.value, use.rate.unit))
 
 
 def _at(pumps: list[Pump], moment: datetime) -> list[Pump]:
@@ -396,7 +439,7 @@ def _at(pumps: list[Pump], moment: datetime) -> list[Pump]:
     return [p for p in pumps if p.start <= moment <= p.end and (p.start == moment or not (begun and p.end == moment))]
 
 
-def _rate(chart: Chart, pumps: list[Pump], moment: datetime, *, missing: tuple[str, ...]) -> Reading:
+def _rate(chart: Chart, pumps: list[Pump], *, missing: tuple[str, ...]) -> Reading:
     total = Fraction(0)
     open_: list[Reading] = []
     weighed: list[Measurement] = []
@@ -411,7 +454,7 @@ def _rate(chart: Chart, pumps: list[Pump], moment: datetime, *, missing: tuple[s
     if open_ and total == 0:
         return replace(open_[0], evidence=evidence)
     rate = f"{_rounded(total)} mg/h"
-    age = hours_text(chart.age(moment))
+    age = hours_text(chart.age(max(p.charted for p in pumps)))
     if chart.facts.overlay.noradrenaline_salt == "tartrate":
         total *= Fraction(chart.limit("noradrenaline_tartrate_share"))
         reason = Reason.of("noradrenaline-tartrate", rate=rate, base=f"{_rounded(total)} mg/h", age=age)
@@ -446,8 +489,7 @@ def _of_pump(
 
 def _given(pump: Pump) -> Evidence:
     use = pump.use
-    original = use.state if use.rate is None else use.rate.original
-    return Evidence(NORADRENALINE, use.reference, original=original, effective=pump.end, label=use.label)
+    return Evidence(NORADRENALINE, use.reference, original=pump.original, effective=pump.charted, label=use.label)
 
 
 def _rounded(value: Fraction) -> str:

@@ -117,7 +117,7 @@ def test_the_form_of_numbers_and_names(patient_id: str) -> None:
     assert entries
     for entry in entries:
         assert re.fullmatch(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", entry.get("value", "0"))
-        assert re.fullmatch(r"-?\d+\.\d", entry.get("age_hours", "0.0"))
+        assert re.fullmatch(r"\d+\.\d", entry.get("age_hours", "0.0"))
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry.get("effective", "2026-01-01T00:00:00Z"))
         assert entry.get("comparator", "<") in {"<", "<=", ">", ">="}
         assert "" not in entry.values()

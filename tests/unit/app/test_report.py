@@ -13,7 +13,8 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("minutes", "expected"), [(0, "0.0"), (3, "0.0"), (9, "0.2"), (480, "8.0"), (-6, "-0.1"), (60 * 24 * 365, "8760.0")]
+    ("minutes", "expected"),
+    [(0, "0.0"), (3, "0.0"), (9, "0.2"), (480, "8.0"), (-1, "0.0"), (-6, "0.0"), (60 * 24 * 365, "8760.0")],
 )
 def test_ages_have_one_decimal_half_even(minutes: int, expected: str) -> None:
     assert report.age_hours(NOW, NOW - timedelta(minutes=minutes)) == expected

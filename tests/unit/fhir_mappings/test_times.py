@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_mappings.errors import BadDate
-from fhir_mappings.times import parse, parse_day
+from fhir_mappings.times import FIRST, LAST, parse, parse_day
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -52,6 +52,33 @@ def test_partial_dates_are_intervals_in_the_zone(text: str, earliest: str, lengt
     assert not when.exact
     assert when.earliest.isoformat() == earliest
     assert when.latest - when.earliest == length - timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Paris", "America/New_York", "Pacific/Kiritimati"])
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("9999-12-31T23:59:59Z", LAST),
+        ("9999-12-31T12:00:00", LAST),
+        ("9999-12-30", LAST),
+        ("0001-01-01T23:59:59Z", FIRST),
+        ("0001-02", FIRST),
+        ("9998-12-31T00:00:00Z", LAST),
+        ("0002-01-01T00:00:00Z", FIRST),
+        ("9998-12-30T23:59:59Z", LAST - timedelta(seconds=1)),
+        ("0002-01-01T00:00:01Z", FIRST + timedelta(seconds=1)),
+    ],
+)
+def test_the_ends_of_the_calendar_are_kept_away_from(text: str, instant: datetime, zone: str) -> None:
+    when = parse(text, zone=ZoneInfo(zone))
+    assert (when.earliest, when.latest) == (instant, instant)
+    year = timedelta(days=365)
+    assert when.latest + year > when.earliest - year
+
+
+def test_an_interval_across_the_limit_is_cut() -> None:
+    when = parse("9998", zone=UTC)
+    assert (when.earliest, when.latest) == (datetime(9998, 1, 1, tzinfo=UTC), LAST)
 
 
 BAD = [

@@ -182,9 +182,34 @@ def test_no_part_of_a_pair_flips_the_verdict() -> None:
     readings = {"pf": number(120), "ecmo_fdo2": number(1)}
 
     assert said(SEVERITY, **readings) == [
-        "met: ecmo_at_gas generic|va|vv",
+        "met: ecmo_at_gas vv",
         "not-met: ecmo_at_gas off",
         "not-met: pf >150",
+    ]
+
+
+def test_a_state_beside_which_no_ratio_is_known_is_not_offered() -> None:
+    """Reading A7: on veno-arterial or unspecified ECMO there is no P/F, so the verdict would be open."""
+    assert said(SEVERITY, ecmo_at_gas=state("off"), pf=number(120), ecmo_fdo2=number(1))[0] == "met: ecmo_at_gas vv"
+    assert said(SEVERITY, ecmo_at_gas=state("off"), pf=number(80), ecmo_fdo2=UNKNOWN)[0] == "not-met: pf >=100"
+    either = Leaf("ecmo_at_gas", among=frozenset({"off", "vv"}))
+    assert said(All((either, PF_ON)), ecmo_at_gas=state("va"), pf=number(90)) == ["met: ecmo_at_gas off|vv"]
+
+
+@pytest.mark.parametrize("word", ["va", "generic"])
+def test_a_ratio_that_cannot_be_known_does_not_change_alone(word: str) -> None:
+    readings = {"ecmo_at_gas": state(word), "ecmo_fdo2": number(1)}
+
+    assert said(SEVERITY, **readings) == [
+        "met: ecmo_at_gas off, pf <100",
+        "met: ecmo_at_gas vv, pf <=150",
+        "not-met: ecmo_at_gas off, pf >=100",
+        "not-met: ecmo_at_gas vv, pf >150",
+    ]
+    assert said(All((PF_ON, ON)), **readings) == [
+        "not-met: ecmo_at_gas off",
+        "met: pf <=150, ecmo_at_gas vv",
+        "not-met: pf >150, ecmo_at_gas vv",
     ]
 
 

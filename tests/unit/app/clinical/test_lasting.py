@@ -374,3 +374,26 @@ def test_an_empty_window_stays_empty() -> None:
     assert not len(values)
     assert not list(values)
     assert watch.next == NEVER
+
+
+# --------------------------------------------------------------------------- how far it looks
+
+
+@pytest.mark.parametrize(("late", "found"), [(timedelta(0), True), (timedelta(microseconds=1), False)])
+def test_what_lies_beyond_the_horizon_counts_as_never(late: timedelta, found: bool) -> None:
+    watch = lasting._Watch(NOW)
+    watch.note(lasting.HORIZON + late - NOW)
+    assert watch.next == (lasting.HORIZON if found else NEVER)
+
+
+@pytest.mark.parametrize(("late", "found"), [(timedelta(0), True), (timedelta(microseconds=1), False)])
+def test_a_turn_beyond_the_horizon_is_not_looked_at(late: timedelta, found: bool) -> None:
+    asked: list[datetime] = []
+
+    def facts_at(moment: datetime) -> Mapped:
+        asked.append(moment)
+        return Mapped(facts())
+
+    turn = lasting.HORIZON + late
+    until(Mapped(facts(), [turn]), facts_at=facts_at, knowledge=knowledge(), now=NOW, protocols=PILOTS)
+    assert asked == ([turn] if found else [])

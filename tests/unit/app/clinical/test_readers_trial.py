@@ -361,6 +361,13 @@ def test_on_ecmo() -> None:
     assert run(VENTILATED, SIGN, *unlabelled, vv).reason.code == "run-too-short"
 
 
+def test_a_run_whose_newest_value_is_too_old_says_the_limit() -> None:
+    at_limit = run(VENTILATED, SIGN, *charted((32, 240), (12, 210)))
+    assert at_limit.reason.code == "run-too-short"
+    older = run(VENTILATED, SIGN, *charted((40, 240), (12.1, 210)))
+    assert (older.reason.code, dict(older.reason.params)["limit"]) == ("run-stale", "12 h")
+
+
 def test_sources_of_the_run() -> None:
     lost = run(VENTILATED, *charted((29, 240), (2, 210)), unread("respiratory"))
     assert (lost.failed, lost.missing) == (True, ("pf_history",))
@@ -464,10 +471,38 @@ def test_how_long_a_rate_counts() -> None:
     assert shock(pump(mg("4"), hours=1, start=None)).reason.code == "no-record"
 
 
+def test_a_newer_record_beside_an_older_open_one() -> None:
+    """Which of them counts now cannot be told, unless the newer one says the same or was itself replaced."""
+    point = medication("noradrenaline", hours=1, rate=mg("5"))
+    found = shock(pump(mg("1"), hours=26), point)
+    assert (found.reason.code, found.known, found.unreadable) == ("rate-contradicted", False, True)
+    assert dict(found.reason.params) == {"older": "1 mg/h", "newer": "5 mg/h", "age": "1 h"}
+    assert [(e.original, e.effective) for e in found.evidence] == [("5 mg/h", ago(1)), ("1 mg/h", ago(26))]
+    none = medication("noradrenaline", hours=1, state="not-done")
+    assert dict(shock(pump(mg("5"), hours=26), none).reason.params)["newer"] == "not-done"
+    closed = pump(mg("4"), hours=3, ended=1)
+    assert shock(pump(mg("1")), closed).reason.code == "rate-contradicted"
+    assert shock(pump(mg("1")), closed, pump(mg("2"), hours=1)).interval == exactly(3)
+    assert shock(pump(mg("5"), hours=26), point).interval == exactly(5)
+    assert shock(pump(None), medication("noradrenaline", hours=1)).reason.code == "rate-not-charted"
+    assert shock(pump(mg("4"), hours=1), pump(mg("1"), hours=3, ended=2)).interval == exactly(4)
+
+
+def test_the_age_of_a_rate_is_that_of_its_charting() -> None:
+    assert dict(shock(pump(mg("1"), hours=26)).reason.params)["age"] == "26 h"
+    assert [e.effective for e in shock(pump(mg("1"), hours=26)).evidence] == [ago(26)]
+    assert dict(shock(pump(mg("4"), hours=9, ended=1)).reason.params)["age"] == "1 h"
+
+
+def test_a_planned_end_far_ahead_makes_no_old_record_new() -> None:
+    assert shock(pump(mg("4"), hours=169, ended=-1000, running=True)).reason.code == "state-stale"
+    assert dict(shock(pump(mg("4"), hours=5, ended=-1000)).reason.params)["age"] == "0 min"
+
+
 def test_not_given_is_a_dated_negative() -> None:
     not_done = medication("noradrenaline", state="not-done", hours=1)
     assert shock(not_done).interval == exactly(0)
-    assert shock(not_done, pump(mg("4"))).interval == exactly(4)
+    assert shock(not_done, pump(mg("4"), hours=0.5)).interval == exactly(4)
 
 
 def test_no_record() -> None:
