@@ -33,7 +33,7 @@ from app.gateway.fhir import Gateway, Query  # noqa: E402
 from app.settings import dev  # noqa: E402
 
 HOST: Final = "127.0.0.1"
-READS: Final = 6
+READS: Final = 7
 DELAY_MS: Final = 200.0
 DEADLINE: Final = dev().deadline_seconds
 """Seconds that a hook has, as the service gives it."""
@@ -237,7 +237,7 @@ async def _plain(port: int) -> AsyncIterator[Hook]:
 
 
 def _searches() -> list[plan.Parameters]:
-    """The searches of Observations that the service makes, without the patient: six, with all their codes."""
+    """The searches of Observations that the service makes, without the patient, with all their codes."""
     needs = [need for need in knowledge.load().needs if need.resource_type == "Observation"]
     now = datetime.now(UTC)
     found = [tuple(plan.search(need, patient_id="", now=now)[1:]) for need in needs]
