@@ -33,11 +33,12 @@ _RESOURCE: Final = msgspec.json.Decoder(_Resource)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One entry: its type and id as sent ('' where there is none), and the whole resource as raw JSON."""
+    """One entry: its type, id and address as sent ('' where there is none), and the whole resource as raw JSON."""
 
     resource_type: str
     id: str
     raw: bytes = field(repr=False)
+    full_url: str = ""
 
     @property
     def reference(self) -> str:
@@ -54,10 +55,9 @@ class DraftOrders:
 
     @property
     def selected(self) -> tuple[Order, ...]:
-        """The orders that were just picked; all of them where nothing says which."""
-        if not self.selections:
-            return self.orders
-        return tuple(order for order in self.orders if order.reference in self.selections)
+        """The orders that were just picked; all of them where nothing says which, or what is said names none."""
+        picked = tuple(order for order in self.orders if order.reference in (self.selections or ()))
+        return picked or self.orders
 
 
 def of(request: HookRequest) -> DraftOrders:
@@ -82,14 +82,15 @@ def of(request: HookRequest) -> DraftOrders:
 
 def _order(entry: bytes) -> Order | None:
     """None for an entry without a resource: a request for a delete, or an empty line of an order form."""
-    raw = strict_json.members(entry, name="context.draftOrders.entry").get("resource")
+    members = strict_json.members(entry, name="context.draftOrders.entry")
+    raw = members.get("resource")
     if raw is None or raw == b"null":
         return None
     try:
         resource = _RESOURCE.decode(raw)
     except msgspec.ValidationError:
         raise BadRequest("context.draftOrders.entry.resource must be a JSON object", code="structure") from None
-    return Order(_text(bytes(resource.resource_type)), _text(bytes(resource.id)), raw)
+    return Order(_text(bytes(resource.resource_type)), _text(bytes(resource.id)), raw, _text(members.get("fullUrl")))
 
 
 def _selections(raw: bytes | None) -> frozenset[str] | None:

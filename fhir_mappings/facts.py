@@ -129,6 +129,33 @@ class MedicationUse:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftOrder:
+    """An order that is being written or signed: one entry of `draftOrders`.
+
+    `place` is its place among them. `use` is what it orders, in the state `draft`; `unreadable` when it is no order
+    that can be read. `named`: whether anything says which drug it is (before one is picked, nothing does).
+    `vaccine`: whether its code is that of a live vaccine; None where the code is none of a vaccine known here.
+    `least_mg` is the smallest dose of a day that it plans (`use.daily_mg` the largest).
+    `first_day` and `last_day` are days of the facility; `end` says whether an end is written, there is none, or it
+    could not be read. `replaces`: references of the orders whose place it takes. `removable`: it has an id, so that a
+    suggestion can name it. `picked`: it is one of those that the call is about; the others are unsigned, too.
+    """
+
+    place: int
+    use: MedicationUse
+    unreadable: bool = False
+    named: bool = False
+    vaccine: bool | None = None
+    first_day: date | None = None
+    last_day: date | None = None
+    least_mg: Decimal | None = None
+    end: Literal["written", "open", "unreadable"] = "open"
+    replaces: tuple[str, ...] = ()
+    removable: bool = False
+    picked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """A problem or diagnosis. `concepts` are the groups of `concepts/conditions.toml` that its codes belong to.
 
@@ -278,6 +305,8 @@ class Facts:
     sources: tuple[Source, ...] = ()
     identity_mismatch: bool = False
     overlay: Overlay = field(default_factory=lambda: Overlay())
+    drafts: tuple[DraftOrder, ...] = ()
+    """Orders that are being written; only the order hooks have any. They are no part of `medications`."""
 
     def of(self, concept: str) -> tuple[Measurement, ...]:
         """All measurements of a concept, newest first (by the earliest instant their date allows)."""

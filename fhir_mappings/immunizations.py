@@ -53,7 +53,7 @@ def collect(raws: Sequence[tuple[str, bytes]], *, context: Context) -> tuple[tup
         facts.append(
             Immunization(
                 reference=reference,
-                live=_live(resource.vaccineCode or CodeableConcept()),
+                live=is_live(resource.vaccineCode or CodeableConcept()),
                 when=when,
                 label=label_of(resource.vaccineCode),
             )
@@ -61,7 +61,7 @@ def collect(raws: Sequence[tuple[str, bytes]], *, context: Context) -> tuple[tup
     return tuple(facts), tuple(gaps)
 
 
-def _live(vaccine: CodeableConcept) -> bool | None:
+def is_live(vaccine: CodeableConcept) -> bool | None:
     """True if any coding is a live vaccine, else False if any is known not to be live, else None."""
     book = codebook.load("vaccines")
     found: set[bool | None] = set()

@@ -17,14 +17,15 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from fhir_mappings import codebook, rates, unreadable
+from fhir_mappings import codebook, dosages, rates, unreadable
 from fhir_mappings.coding import CodeableConcept, key, system_name
 from fhir_mappings.conditions import concepts_of
 from fhir_mappings.context import Context
+from fhir_mappings.dosages import Dosage, Period
 from fhir_mappings.errors import BadCodebook
 from fhir_mappings.facts import Gap, MedicationUse, Rate, When
 from fhir_mappings.words import Screen, words
@@ -97,11 +98,6 @@ class _Medication(msgspec.Struct):
     ingredient: tuple[_Item, ...] = ()
 
 
-class _Period(msgspec.Struct):
-    start: str | None = None
-    end: str | None = None
-
-
 class _Use(msgspec.Struct):
     """MedicationRequest, MedicationAdministration and MedicationStatement at once; parts that may be malformed without
     making the rest useless stay raw until they are read."""
@@ -116,105 +112,16 @@ class _Use(msgspec.Struct):
     contained: tuple[msgspec.Raw, ...] = ()
     authoredOn: str | None = None  # noqa: N815
     effectiveDateTime: str | None = None  # noqa: N815
-    effectivePeriod: _Period | None = None  # noqa: N815
+    effectivePeriod: Period | None = None  # noqa: N815
     dosageInstruction: msgspec.Raw = msgspec.Raw(b"[]")  # noqa: N815
     dosage: msgspec.Raw = msgspec.Raw(b"[]")
     category: msgspec.Raw = msgspec.Raw(b"[]")
     reasonCode: msgspec.Raw = msgspec.Raw(b"[]")  # noqa: N815
 
 
-class _Quantity(msgspec.Struct):
-    value: Decimal | None = None
-    unit: str = ""
-    code: str = ""
-
-
-class _Range(msgspec.Struct):
-    low: _Quantity | None = None
-    high: _Quantity | None = None
-
-
-class _DoseAndRate(msgspec.Struct):
-    doseQuantity: _Quantity | None = None  # noqa: N815
-    doseRange: _Range | None = None  # noqa: N815
-    rateQuantity: Any = None  # noqa: N815
-    rateRatio: Any = None  # noqa: N815
-    rateRange: Any = None  # noqa: N815
-
-
-class _Repeat(msgspec.Struct):
-    boundsPeriod: _Period | None = None  # noqa: N815
-    frequency: Decimal | None = None
-    frequencyMax: Decimal | None = None  # noqa: N815
-    period: Decimal | None = None
-    periodUnit: str = ""  # noqa: N815
-    timeOfDay: tuple[str, ...] = ()  # noqa: N815
-
-
-class _Timing(msgspec.Struct):
-    repeat: _Repeat | None = None
-    code: CodeableConcept | None = None
-
-
-class _Dosage(msgspec.Struct):
-    """Dosage of orders and statements, and the `dosage` of administrations, which has `dose` and one rate."""
-
-    sequence: int | None = None
-    text: str = ""
-    timing: _Timing | None = None
-    route: CodeableConcept | None = None
-    doseAndRate: tuple[_DoseAndRate, ...] = ()  # noqa: N815
-    dose: _Quantity | None = None
-    rateQuantity: msgspec.Raw = msgspec.Raw()  # noqa: N815
-    rateRatio: msgspec.Raw = msgspec.Raw()  # noqa: N815
-
-
 _use = msgspec.json.Decoder(_Use)
 _medication = msgspec.json.Decoder(_Medication)
-_dosages = msgspec.json.Decoder(tuple[_Dosage, ...] | _Dosage)
 _concepts = msgspec.json.Decoder(tuple[CodeableConcept, ...] | CodeableConcept)
-
-_MG = {
-    "mg": Decimal(1),
-    "milligram": Decimal(1),
-    "g": Decimal(1000),
-    "gram": Decimal(1000),
-    "ug": Decimal("0.001"),
-    "mcg": Decimal("0.001"),
-    "µg": Decimal("0.001"),
-    "μg": Decimal("0.001"),
-    "microgram": Decimal("0.001"),
-}
-_HOURS = {
-    "s": Decimal(1) / Decimal(3600),
-    "min": Decimal(1) / Decimal(60),
-    "h": Decimal(1),
-    "d": Decimal(24),
-    "wk": Decimal(168),
-    "mo": Decimal(720),
-    "a": Decimal(8760),
-}
-_PER_DAY = {
-    "QD": Decimal(1),
-    "QAM": Decimal(1),
-    "AM": Decimal(1),
-    "PM": Decimal(1),
-    "BED": Decimal(1),
-    "BID": Decimal(2),
-    "TID": Decimal(3),
-    "QID": Decimal(4),
-    "QOD": Decimal("0.5"),
-    "WK": Decimal(1) / Decimal(7),
-    "MO": Decimal(1) / Decimal(30),
-    "Q1H": Decimal(24),
-    "Q2H": Decimal(12),
-    "Q3H": Decimal(8),
-    "Q4H": Decimal(6),
-    "Q6H": Decimal(4),
-    "Q8H": Decimal(3),
-    "Q12H": Decimal(2),
-}
-"""Doses a day of the HL7 timing abbreviations (v3-GTSAbbreviation)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,15 +188,33 @@ def collect(
     uses: list[MedicationUse] = []
     gaps: list[Gap] = []
     for source, raw in raws:
-        try:
-            use, found = _read(source, _use.decode(raw), context=context)
-        except (msgspec.MsgspecError, ValueError, ArithmeticError):
-            gaps.append(replace(unreadable.gap(source, raw), concept=_GAP, displaces=True))
-            continue
+        use, found = one(source, raw, context=context)
         gaps.extend(found)
         if use is not None:
             uses.append(use)
     return _with_day_totals(uses), tuple(gaps)
+
+
+def one(source: str, raw: bytes, *, context: Context) -> tuple[MedicationUse | None, list[Gap]]:
+    """The fact of one resource on its own; None where it is no exposure or cannot be read."""
+    try:
+        return _read(source, _use.decode(raw), context=context)
+    except (msgspec.MsgspecError, ValueError, ArithmeticError):
+        return None, [replace(unreadable.gap(source, raw), concept=_GAP, displaces=True)]
+
+
+def concepts(raw: bytes, *, context: Context) -> tuple[CodeableConcept, ...]:
+    """How one resource codes and names its drug, on itself or on the Medication it refers to.
+
+    Raises msgspec.MsgspecError for what is no such resource.
+    """
+    resource = _use.decode(raw)
+    found = [resource.medicationCodeableConcept] if resource.medicationCodeableConcept else []
+    reference = resource.medicationReference
+    if reference is not None and reference.reference:
+        medication = _resolve(reference.reference, resource.contained, context=context)
+        found += [medication.code] if medication is not None and medication.code else []
+    return tuple(found)
 
 
 def _with_day_totals(uses: Sequence[MedicationUse]) -> tuple[MedicationUse, ...]:
@@ -340,15 +265,15 @@ def _read(source: str, resource: _Use, *, context: Context) -> tuple[MedicationU
     if home and state == "ordered":
         state = "taken"
     gaps: list[Gap] = []
-    dosages = _lenient(_dosages, resource.dosage if kind != "request" else resource.dosageInstruction)
-    start, end, running = _times(resource, kind=kind, dosages=dosages, context=context)
+    lines = dosages.read(resource.dosage if kind != "request" else resource.dosageInstruction)
+    start, end, running = _times(resource, kind=kind, lines=lines, context=context)
     if kind == "administration" and start is not None and context.is_future(start):
         return None, [Gap(source, "future-date", _GAP, reference, start)]
     who = _Identity(context=context)
     who.read(resource)
     if who.missing:
         gaps.append(Gap(source, "medication-not-found", _GAP, reference))
-    route = next((d.route for d in dosages if d.route is not None), None)
+    route = next((d.route for d in lines if d.route is not None), None)
     return (
         MedicationUse(
             reference=reference,
@@ -361,16 +286,16 @@ def _read(source: str, resource: _Use, *, context: Context) -> tuple[MedicationU
             start=start,
             end=end,
             running=running,
-            systemic=_systemic(dosages, atc=who.atc),
+            systemic=_systemic(lines, atc=who.atc),
             route=_words_of(route),
-            daily_mg=_dose_mg(dosages) if kind == "administration" else _daily_mg(dosages),
-            dose_mg=_dose_mg(dosages) if kind == "administration" else None,
+            daily_mg=dosages.dose_mg(lines) if kind == "administration" else dosages.daily_mg(lines),
+            dose_mg=dosages.dose_mg(lines) if kind == "administration" else None,
             infusion=_infusion(
-                resource, kind=kind, dosages=dosages, start=start, end=end, running=running, context=context
+                resource, kind=kind, lines=lines, start=start, end=end, running=running, context=context
             ),
             inpatient=True if kind == "administration" else False if home else _inpatient(resource),
             reasons=_reasons(resource, context=context),
-            rate=_rate(dosages, who=who) if state == "given" else None,
+            rate=_rate(lines, who=who) if state == "given" else None,
         ),
         gaps,
     )
@@ -522,17 +447,17 @@ def _texts(concept: CodeableConcept) -> Iterator[str]:
 
 
 def _times(
-    resource: _Use, *, kind: str, dosages: Sequence[_Dosage], context: Context
+    resource: _Use, *, kind: str, lines: Sequence[Dosage], context: Context
 ) -> tuple[When | None, When | None, bool]:
     """Start, end and whether it goes on. An order starts when it was written and ends where its dosage says."""
     if kind == "request":
-        bounds = [d.timing.repeat.boundsPeriod for d in dosages if d.timing and d.timing.repeat]
+        bounds = [d.timing.repeat.boundsPeriod for d in lines if d.timing and d.timing.repeat]
         starts = [when for b in bounds if b is not None and (when := context.when(b.start)) is not None]
         ends = [context.when(b.end) if b is not None else None for b in bounds]
         start = context.when(resource.authoredOn) or min(starts, key=lambda w: w.earliest, default=None)
         known = [when for when in ends if when is not None]
         # One part without an end goes on, so the order as a whole has none.
-        end = max(known, key=lambda w: w.latest) if known and len(known) == len(dosages) else None
+        end = max(known, key=lambda w: w.latest) if known and len(known) == len(lines) else None
         return start, end, False
     period = resource.effectivePeriod
     start = context.when(period.start if period else resource.effectiveDateTime)
@@ -546,17 +471,17 @@ def _infusion(
     resource: _Use,
     *,
     kind: str,
-    dosages: Sequence[_Dosage],
+    lines: Sequence[Dosage],
     start: When | None,
     end: When | None,
     running: bool,
     context: Context,
 ) -> bool:
     """A rate, or an administration that lasts more than an hour."""
-    for dosage in dosages:
+    for dosage in lines:
         if rates.written(dosage.rateQuantity) or rates.written(dosage.rateRatio):
             return True
-        for each in dosage.doseAndRate:
+        for each in dosage.amounts:
             if any(rate is not None for rate in (each.rateQuantity, each.rateRatio, each.rateRange)):
                 return True
     if kind != "administration" or resource.effectivePeriod is None or start is None:
@@ -566,10 +491,10 @@ def _infusion(
     return running and context.is_past(start.latest + INFUSION_PERIOD + _MOMENT)
 
 
-def _rate(dosages: Sequence[_Dosage], *, who: _Identity) -> Rate | None:
+def _rate(lines: Sequence[Dosage], *, who: _Identity) -> Rate | None:
     """The rate of the drug whose rate a rule asks for; of two dosages in one record none is read."""
     drugs = [name for name in sorted(who.ingredients) if rates.is_asked(name)]
-    written = [d for d in dosages if rates.written(d.rateQuantity) or rates.written(d.rateRatio)]
+    written = [d for d in lines if rates.written(d.rateQuantity) or rates.written(d.rateRatio)]
     if not drugs or not written:
         return None
     if len(written) > 1:
@@ -581,70 +506,12 @@ def _rate(dosages: Sequence[_Dosage], *, who: _Identity) -> Rate | None:
 def _reasons(resource: _Use, *, context: Context) -> tuple[str, ...]:
     """Condition concepts it is given for."""
     found: dict[str, None] = {}
-    for concept in _lenient(_concepts, resource.reasonCode):
+    for concept in dosages.elements(_concepts, resource.reasonCode):
         found.update(dict.fromkeys(concepts_of(concept, context=context)))
     return tuple(found)
 
 
 # --- how much and where ---------------------------------------------------------------------------------------------
-
-
-def _lenient(decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw) -> tuple[Any, ...]:
-    """The elements of a list, or the single one that some servers send instead; malformed ones count as absent."""
-    try:
-        decoded = decoder.decode(raw)
-    except msgspec.MsgspecError:
-        return ()
-    return decoded if isinstance(decoded, tuple) else (decoded,)
-
-
-def _mg(quantity: _Quantity | None) -> Decimal | None:
-    """Milligrams; None for tablets, millilitres, units and doses per kilogram."""
-    if quantity is None or quantity.value is None:
-        return None
-    factor = _MG.get((quantity.code or quantity.unit).strip().lower())
-    if factor is None and quantity.unit:
-        factor = _MG.get(quantity.unit.strip().lower())
-    return None if factor is None else quantity.value * factor
-
-
-def _dose_mg(dosages: Sequence[_Dosage]) -> Decimal | None:
-    """The dose of one administration; `_with_day_totals` adds those of a day."""
-    return _mg(dosages[0].dose) if len(dosages) == 1 else None
-
-
-def _daily_mg(dosages: Sequence[_Dosage]) -> Decimal | None:
-    """The largest total dose of a day. Parts of the same `sequence` run together and are added, later ones follow and
-    the largest counts. One part that cannot be read makes the whole unreadable: a dose is never understated."""
-    totals: dict[int | None, Decimal] = {}
-    for dosage in dosages:
-        doses = [mg for each in dosage.doseAndRate if (mg := _largest(each)) is not None]
-        times = _times_a_day(dosage.timing)
-        if not doses or times is None:
-            return None
-        totals[dosage.sequence] = totals.get(dosage.sequence, Decimal(0)) + max(doses) * times
-    return max(totals.values(), default=None)
-
-
-def _largest(dose: _DoseAndRate) -> Decimal | None:
-    return _mg(dose.doseRange.high) if dose.doseRange is not None else _mg(dose.doseQuantity)
-
-
-def _times_a_day(timing: _Timing | None) -> Decimal | None:
-    if timing is None:
-        return None
-    repeat = timing.repeat
-    if repeat is not None:
-        frequency = repeat.frequencyMax or repeat.frequency
-        hours = _HOURS.get(repeat.periodUnit)
-        if repeat.period and hours is not None:
-            return (frequency or Decimal(1)) * Decimal(24) / (repeat.period * hours)
-        if repeat.timeOfDay:
-            return Decimal(len(repeat.timeOfDay))
-    for coding in timing.code.coding if timing.code else ():
-        if coding.code.upper() in _PER_DAY:
-            return _PER_DAY[coding.code.upper()]
-    return None
 
 
 def _words_of(concept: CodeableConcept | None) -> str:
@@ -653,12 +520,12 @@ def _words_of(concept: CodeableConcept | None) -> str:
     return next(_texts(concept), "") or next((c.code for c in concept.coding), "")
 
 
-def _systemic(dosages: Sequence[_Dosage], *, atc: Sequence[str]) -> bool | None:
+def _systemic(lines: Sequence[Dosage], *, atc: Sequence[str]) -> bool | None:
     """Whether it reaches the whole body: by the route, else by an ATC class that acts locally; None when unknown.
 
     Several routes: systemic if one of them is.
     """
-    found = [_route_systemic(d.route) for d in dosages if d.route is not None]
+    found = [_route_systemic(d.route) for d in lines if d.route is not None]
     if found:
         return True if True in found else (None if None in found else False)
     knowledge = _knowledge()
@@ -682,7 +549,7 @@ def _inpatient(resource: _Use) -> bool | None:
     """An order or statement marked as of this stay; False when marked as home medicine; None when not marked."""
     spoken = {
         word
-        for concept in _lenient(_concepts, resource.category)
+        for concept in dosages.elements(_concepts, resource.category)
         for text in (concept.text, *(c.code for c in concept.coding), *(c.display for c in concept.coding))
         for word in words(text)
     }

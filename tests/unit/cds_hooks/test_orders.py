@@ -41,7 +41,7 @@ def test_the_orders_of_a_bundle_without_a_type() -> None:
     [
         (["MedicationRequest/request-123"], ["MedicationRequest/request-123"]),
         (["https://ehr.example/fhir/MedicationRequest/request-123/_history/2"], ["MedicationRequest/request-123"]),
-        (["MedicationRequest/gone"], []),
+        (["MedicationRequest/gone"], ["MedicationRequest/request-123", "ServiceRequest/7"]),
         ([7, None, ""], ["MedicationRequest/request-123", "ServiceRequest/7"]),
         ([], ["MedicationRequest/request-123", "ServiceRequest/7"]),
         (None, ["MedicationRequest/request-123", "ServiceRequest/7"]),

@@ -1,0 +1,338 @@
+"""Drafts as clients write them, as facts; and a draft with another dose or last day."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from fhir.resources.R4B.medicationrequest import MedicationRequest
+
+from fhir_mappings import corrections, draft_orders
+from fhir_mappings.draft_orders import Entry
+from fhir_mappings.facts import DraftOrder
+from tests.unit.fhir_mappings.build import concept, context, quantity
+
+TODAY = date(2026, 3, 10)
+RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
+ANAKINRA = concept(f"{RXNORM}|72435", text="anakinra")
+DAILY = {"frequency": 1, "period": 1, "periodUnit": "d"}
+
+
+def dosage(mg: Any = 300, *, repeat: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {
+        "timing": {"repeat": {**DAILY, **(repeat or {})}},
+        "doseAndRate": [{"doseQuantity": quantity(mg, "mg")}],
+        **more,
+    }
+
+
+def order(**more: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "MedicationRequest",
+        "id": "d1",
+        "status": "draft",
+        "intent": "order",
+        "subject": {"reference": "Patient/p1"},
+        "medicationCodeableConcept": ANAKINRA,
+        "dosageInstruction": [dosage(repeat=until("2026-03-23"))],
+    } | more
+
+
+def until(end: str, start: str = "2026-03-10") -> dict[str, Any]:
+    return {"boundsPeriod": {"start": start, "end": end}}
+
+
+def entry(resource: Any, url: str = "") -> Entry:
+    return Entry(resource if isinstance(resource, bytes) else json.dumps(resource).encode(), url)
+
+
+def collected(*resources: Any) -> tuple[DraftOrder, ...]:
+    entries = [one if isinstance(one, Entry) else entry(one) for one in resources]
+    return draft_orders.collect(entries, picked=frozenset(range(len(entries))), context=context())
+
+
+def one(**more: Any) -> DraftOrder:
+    (found,) = collected(order(**more))
+    return found
+
+
+def days(*lines: dict[str, Any]) -> tuple[str, str, str]:
+    found = one(dosageInstruction=list(lines))
+    return str(found.first_day or ""), str(found.last_day or ""), found.end
+
+
+# --- who
+
+
+def test_an_order_as_the_letter_has_it() -> None:
+    found = one()
+    assert (found.use.ingredients, found.use.state, found.use.daily_mg) == (("anakinra",), "draft", Decimal(300))
+    assert (found.first_day, found.last_day, found.end) == (TODAY, date(2026, 3, 23), "written")
+    assert (found.place, found.use.reference, found.named, found.removable) == (0, "MedicationRequest/d1", True, True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": None},
+        {"status": "active"},
+        {"status": "on-hold"},
+        {"status": "unknown-to-fhir"},
+        {"intent": None},
+        {"intent": "proposal"},
+        {"category": {"coding": [{"code": "inpatient"}]}},
+        {"category": None, "reasonCode": [], "contained": []},
+        {"requester": {"extension": [{"url": "x", "valueCode": "unknown"}]}},
+        {"id": "e" + "A-b.9" * 60},
+        {"dosageInstruction": dosage(repeat=until("2026-03-23"))},
+        {"dosageInstruction": [dosage(repeat=until("2026-03-23"), doseAndRate={"doseQuantity": quantity(300, "mg")})]},
+        {"dosageInstruction": [dosage(repeat=until("2026-03-23")) | {"doseAndRate": [
+            {"type": concept(text="ordered"), "doseQuantity": quantity(300, "mg")},
+            {"type": concept(text="calculated"), "doseQuantity": quantity(300, "mg")},
+        ]}]},
+    ],
+)  # fmt: skip
+def test_what_clients_leave_out_or_write_in_their_own_way(changes: dict[str, Any]) -> None:
+    found = one(**changes)
+    assert (found.use.ingredients, found.use.state, found.use.daily_mg) == (("anakinra",), "draft", Decimal(300))
+    assert found.last_day == date(2026, 3, 23)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"status": status} for status in ("cancelled", "completed", "stopped", "ended", "entered-in-error")]
+    + [{"doNotPerform": True}, {"resourceType": "ServiceRequest"}],
+)
+def test_what_is_over_or_something_else_is_no_draft(changes: dict[str, Any]) -> None:
+    assert collected(order(**changes)) == ()
+
+
+def test_before_a_drug_is_picked_nothing_is_named() -> None:
+    bare = {"resourceType": "MedicationRequest", "id": "request-123", "status": "draft"}
+    for resource in (bare, bare | {"medicationCodeableConcept": {"coding": [{}]}}, bare | {"medicationReference": {}}):
+        (found,) = collected(resource)
+        assert (found.use.identity, found.named, found.end) == ("none", False, "open")
+
+
+def test_a_reference_that_nothing_resolves_is_named_and_not_identified() -> None:
+    found = one(medicationCodeableConcept=None, medicationReference={"reference": "Medication/m"})
+    assert (found.use.identity, found.named) == ("none", True)
+
+
+MEDICATION = {"resourceType": "Medication", "id": "m", "code": ANAKINRA}
+
+
+@pytest.mark.parametrize(
+    ("reference", "more", "beside"),
+    [
+        ("#m", {"contained": [MEDICATION]}, ()),
+        ("Medication/m", {}, (entry(MEDICATION),)),
+        ("urn:uuid:8", {}, (entry({"resourceType": "Medication", "code": ANAKINRA}, "urn:uuid:8"),)),
+    ],
+)
+def test_a_medication_inside_or_beside(reference: str, more: dict[str, Any], beside: tuple[Entry, ...]) -> None:
+    resource = order(medicationCodeableConcept=None, medicationReference={"reference": reference}, **more)
+    (found,) = collected(*beside, resource)
+    assert (found.use.ingredients, found.place) == (("anakinra",), len(beside))
+    assert draft_orders.medication_references([*beside, entry(resource)]) == ()
+
+
+def test_what_has_to_be_looked_for_elsewhere() -> None:
+    resource = order(medicationCodeableConcept=None, medicationReference={"reference": "Medication/far"})
+    assert draft_orders.medication_references([entry(resource), entry(resource)]) == ("Medication/far",)
+    here = context()
+    here = type(here)(now=here.now, zone=here.zone, medications={"Medication/far": json.dumps(MEDICATION).encode()})
+    (found,) = draft_orders.collect([entry(resource)], picked=frozenset(), context=here)
+    assert (found.use.ingredients, found.picked) == (("anakinra",), False)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"[]", b"{", b'{"resourceType": "MedicationRequest", "medicationCodeableConcept": 7}', b"7"]
+)
+def test_what_cannot_be_read(raw: bytes) -> None:
+    found = collected(entry(raw))
+    assert [(d.unreadable, d.named) for d in found] in ([], [(True, True)])
+
+
+def test_without_an_id_a_draft_has_a_place_of_its_own_and_cannot_be_removed() -> None:
+    first, second = collected(order(id=None), order(id="a/b"))
+    assert (first.use.reference, first.removable) == ("draftOrders/0", False)
+    assert not second.removable
+
+
+@pytest.mark.parametrize(("code", "live"), [("03", True), ("3", True), ("140", False), ("99999", None)])
+def test_vaccines(code: str, live: bool | None) -> None:
+    found = one(medicationCodeableConcept=concept(f"http://hl7.org/fhir/sid/cvx|{code}"))
+    assert found.vaccine is live
+    assert found.use.identity == ("none" if live is None else "code")
+
+
+def test_what_it_replaces() -> None:
+    found = one(
+        priorPrescription={"reference": "https://ehr.example/fhir/MedicationRequest/old/_history/3"},
+        basedOn={"reference": "CarePlan/c"},
+    )
+    assert found.replaces == ("MedicationRequest/old", "CarePlan/c")
+    assert one(basedOn=[{"reference": "MedicationRequest/b"}, {}, 7]).replaces == ("MedicationRequest/b",)
+
+
+# --- whose
+
+
+@pytest.mark.parametrize(
+    ("owner", "ids"),
+    [
+        ({"subject": {"reference": "Patient/p1"}}, {"p1"}),
+        ({"subject": {"reference": "https://elsewhere.example/fhir/Patient/p1/_history/2"}}, {"p1"}),
+        ({"subject": None, "patient": {"reference": "Patient/p2"}}, {"p2"}),
+        ({"subject": {"identifier": {"value": "x"}}}, set()),
+        ({"subject": {"reference": "urn:uuid:8"}}, set()),
+        ({"subject": {"reference": "Group/p3"}}, set()),
+        ({"subject": "Patient/p1"}, set()),
+    ],
+)
+def test_whose_an_order_is(owner: dict[str, Any], ids: set[str]) -> None:
+    assert draft_orders.owners([entry(order(**owner)), entry(b"[]")]) == ids
+
+
+# --- from which day to which
+
+
+@pytest.mark.parametrize(
+    ("repeat", "expected"),
+    [
+        (until("2026-03-23"), ("2026-03-10", "2026-03-23", "written")),
+        (until("2026-03-24T00:00:00+01:00"), ("2026-03-10", "2026-03-23", "written")),
+        (until("2026-03-23T10:00:00+01:00"), ("2026-03-10", "2026-03-23", "written")),
+        ({"boundsPeriod": {"start": "2026-03-11"}}, ("2026-03-11", "", "open")),
+        ({"boundsPeriod": {"start": "2026-03-11", "end": "soon"}}, ("2026-03-11", "", "unreadable")),
+        ({"boundsDuration": quantity(14, "d")}, ("", "2026-03-23", "written")),
+        ({"boundsDuration": {"value": 2, "unit": "weeks"}}, ("", "2026-03-23", "written")),
+        ({"boundsDuration": quantity(36, "h")}, ("", "2026-03-11", "written")),
+        ({"boundsDuration": quantity(14, "fortnight")}, ("", "", "unreadable")),
+        ({"boundsDuration": quantity(0, "d")}, ("", "", "unreadable")),
+        ({"boundsDuration": quantity(1e9, "d")}, ("", "", "unreadable")),
+        ({"boundsRange": {"low": quantity(7, "d"), "high": quantity(14, "d")}}, ("", "2026-03-23", "written")),
+        ({"count": 14}, ("", "2026-03-23", "written")),
+        ({"count": 27, "frequency": 2}, ("", "2026-03-23", "written")),
+        ({"count": 14, "period": None}, ("", "", "unreadable")),
+        ({}, ("", "", "open")),
+    ],
+)
+def test_the_days_of_one_dosage(repeat: dict[str, Any], expected: tuple[str, str, str]) -> None:
+    assert days(dosage(repeat=repeat)) == expected
+
+
+def test_no_dosage_and_no_timing() -> None:
+    assert days() == ("", "", "open")
+    assert days({"text": "as told"}) == ("", "", "open")
+
+
+def test_dosages_after_each_other_and_side_by_side() -> None:
+    lines = [
+        dosage(sequence=1, repeat={"boundsDuration": quantity(11, "d")}),
+        dosage(200, sequence=2, repeat={"boundsDuration": quantity(2, "d")}),
+        dosage(100, sequence=3, repeat={"boundsDuration": quantity(1, "d")}),
+    ]
+    assert days(*lines) == ("", "2026-03-23", "written")
+    assert days(*[{**line, "sequence": 1} for line in lines]) == ("", "2026-03-20", "written")
+    assert days(lines[0], dosage()) == ("", "", "open")
+
+
+def test_a_start_at_the_end_of_the_calendar() -> None:
+    start = {"boundsPeriod": {"start": "9998-12-31"}}
+    line = dosage(sequence=1, repeat=start | {"boundsPeriod": {"start": "9998-12-31", "end": "9998-12-31"}})
+    assert days(line, dosage(sequence=2, repeat={"boundsDuration": quantity(36000, "d")}))[2] == "unreadable"
+
+
+def test_a_number_that_no_arithmetic_survives() -> None:
+    raw = json.dumps(order(dosageInstruction=[dosage(repeat={"boundsDuration": quantity(7, "mo")})])).replace(
+        '"value": 7', '"value": 9e999999'
+    )
+    (found,) = collected(entry(raw.encode()))
+    assert found.end == "unreadable"
+
+
+# --- corrections
+
+
+def corrected(resource: Any, *, mg: int | None = None, last: str | None = None) -> dict[str, Any] | None:
+    return corrections.corrected(
+        json.dumps(resource).encode(),
+        daily_mg=None if mg is None else Decimal(mg),
+        last_day=None if last is None else date.fromisoformat(last),
+        first_day=TODAY,
+    )
+
+
+def test_a_dose_and_a_last_day_are_changed_and_nothing_else() -> None:
+    before = order(
+        dosageInstruction=[dosage(300, repeat=until("2026-06-01") | {"frequency": 2}, text="300 mg bid")],
+        dispenseRequest={"quantity": quantity(60, "mg"), "performer": {"reference": "Organization/o"}},
+        note=[{"text": "as discussed"}],
+    )
+    after = corrected(before, mg=300, last="2026-03-23")
+    assert after is not None
+    (line,) = after["dosageInstruction"]
+    assert line["doseAndRate"][0]["doseQuantity"] == quantity(Decimal(150), "mg")
+    assert line["timing"]["repeat"] == {**DAILY, "frequency": 2, **until("2026-03-23")}
+    assert "text" not in line
+    assert after["dispenseRequest"] == {"performer": {"reference": "Organization/o"}}
+    same = {"resourceType", "id", "status", "intent", "subject", "medicationCodeableConcept", "note"}
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    MedicationRequest.model_validate(json.loads(json.dumps(after, default=float)))
+
+
+def test_where_no_start_is_written_it_is_given() -> None:
+    after = corrected(order(dosageInstruction=[dosage()]), last="2026-03-23")
+    assert after is not None
+    assert after["dosageInstruction"][0]["timing"]["repeat"]["boundsPeriod"] == until("2026-03-23")["boundsPeriod"]
+    for name in ("boundsDuration", "count"):
+        bounds = {"boundsDuration": quantity(60, "d"), "count": 60}[name]
+        after = corrected(order(dosageInstruction=[dosage(repeat={name: bounds})]), last="2026-03-23")
+        assert after is not None
+        assert name not in after["dosageInstruction"][0]["timing"]["repeat"]
+
+
+def test_objects_in_place_of_lists_become_lists() -> None:
+    after = corrected(
+        order(category=concept(text="inpatient"), dosageInstruction=dosage(600)), mg=300, last="2026-03-23"
+    )
+    assert after is not None
+    assert after["category"] == [concept(text="inpatient")]
+    after = corrected(order(dosageInstruction=[dosage(600, doseAndRate={"doseQuantity": quantity(600, "mg")})]), mg=300)
+    assert after is not None
+    assert after["dosageInstruction"][0]["doseAndRate"][0]["doseQuantity"]["value"] == 300
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dosageInstruction": []},
+        {"dosageInstruction": [dosage(), dosage()]},
+        {"dosageInstruction": [7]},
+        {"dosageInstruction": [dosage(doseAndRate=[])]},
+        {"dosageInstruction": [dosage(doseAndRate=[{"doseRange": {"high": quantity(600, "mg")}}])]},
+        {"dosageInstruction": [dosage(doseAndRate=[{"doseQuantity": quantity(2, "{tbl}")}])]},
+        {"dosageInstruction": [dosage(repeat={"period": None})]},
+        {"dosageInstruction": [dosage(repeat={"frequency": 7})]},
+        {"dosageInstruction": [dosage(timing="daily")]},
+        {"intent": None},
+        {"subject": None},
+    ],
+)
+def test_what_is_not_simple_or_becomes_no_valid_order_is_not_offered(changes: dict[str, Any]) -> None:
+    assert corrected(order(**changes), mg=300, last="2026-03-23") is None
+
+
+def test_a_last_day_alone_needs_no_readable_dose() -> None:
+    tablets = order(dosageInstruction=[dosage(doseAndRate=[{"doseQuantity": quantity(1, "{tbl}")}])])
+    assert corrected(tablets, last="2026-03-23") is not None
+    assert corrected(order(dosageInstruction=[dosage(timing=None)]), last="2026-03-23") is not None
+    only = order(dosageInstruction=[dosage(600)], dispenseRequest={"quantity": quantity(1, "mg")})
+    after = corrected(only, last="2026-03-23")
+    assert after is not None
+    assert "dispenseRequest" not in after
