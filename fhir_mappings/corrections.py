@@ -1,8 +1,9 @@
 """A draft order with another dose or another last day, as the whole resource that an `update` has to carry.
 
 Only what is asked for is changed, and only in a draft so simple that nothing else in it can contradict the change: one
-dosage with one amount. Words about the dose, and amounts to dispense, would contradict it, so they are left out. What
-does not become a valid FHIR R4 order is not offered.
+dosage with one amount, without a rate, limits, conditions, notes or extensions of its own. The words of the dosage, the
+narrative and amounts to dispense said something else, so they are left out. What does not become a valid FHIR R4 order
+is not offered.
 """
 
 from __future__ import annotations
@@ -22,8 +23,13 @@ from fhir_mappings.draft_orders import read_json
 
 _UCUM = "http://unitsofmeasure.org"
 _ENDS = ("boundsDuration", "boundsRange", "boundsPeriod", "count", "countMax")
-_TOLD = ("text", "patientInstruction")
-_DISPENSED = ("quantity", "expectedSupplyDuration", "numberOfRepeatsAllowed")
+_TOLD = frozenset({"text", "_text", "patientInstruction", "_patientInstruction"})
+_PLAIN = frozenset({"id", "sequence", "timing", "route", "method", "site", "doseAndRate", *_TOLD})
+"""What a dosage may hold: anything else might contradict a changed dose."""
+
+_AMOUNT = frozenset({"id", "type", "doseQuantity"})
+_CONTRADICT = frozenset({"note", "modifierExtension"})
+_DISPENSED = frozenset({"quantity", "expectedSupplyDuration", "numberOfRepeatsAllowed", "validityPeriod"})
 _LISTS = ("category", "reasonCode", "dosageInstruction")
 """Members that some clients send as an object where FHIR has a list."""
 
@@ -31,10 +37,12 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _DOSAGE = msgspec.json.Decoder(Dosage)
 
 
-def corrected(raw: bytes, *, daily_mg: Decimal | None, last_day: date | None, first_day: date) -> dict[str, Any] | None:
+def corrected(
+    raw: bytes, *, daily_mg: Decimal | None, last_day: date | None, first_day: date, per_day: int = 1
+) -> dict[str, Any] | None:
     """The draft with that dose a day and that last day (None: as it is); `first_day` where it has no start.
 
-    None where the draft is not simple enough, or no valid order.
+    None where the draft is not simple enough, is not given `per_day` times a day, or becomes no valid order.
     """
     resource = read_json(raw)
     for name in _LISTS:
@@ -43,15 +51,17 @@ def corrected(raw: bytes, *, daily_mg: Decimal | None, last_day: date | None, fi
     lines = resource.get("dosageInstruction")
     if not isinstance(lines, list) or len(lines) != 1 or not isinstance(lines[0], dict):
         return None
+    if not _PLAIN.issuperset(lines[0]) or not _CONTRADICT.isdisjoint(resource):
+        return None
     line = {name: value for name, value in lines[0].items() if name not in _TOLD}
     if daily_mg is not None:
-        amounts = _amounts(line, daily_mg)
+        amounts = _amounts(line, daily_mg, per_day)
         if amounts is None:
             return None
         line["doseAndRate"] = amounts
     if last_day is not None:
         line["timing"] = _until(line.get("timing"), last_day, first_day)
-    changed = {**resource, "dosageInstruction": [line]}
+    changed = {name: value for name, value in resource.items() if name != "text"} | {"dosageInstruction": [line]}
     dispense = resource.get("dispenseRequest")
     if isinstance(dispense, dict):
         changed["dispenseRequest"] = {name: value for name, value in dispense.items() if name not in _DISPENSED}
@@ -60,21 +70,21 @@ def corrected(raw: bytes, *, daily_mg: Decimal | None, last_day: date | None, fi
     return changed if _is_valid(changed) else None
 
 
-def _amounts(line: Mapping[str, Any], daily_mg: Decimal) -> list[dict[str, Any]] | None:
-    """The amount of one dose, so many times a day as the draft says."""
+def _amounts(line: Mapping[str, Any], daily_mg: Decimal, per_day: int) -> list[dict[str, Any]] | None:
+    """The amount of one dose; how often a day is the draft's own, and has to be what it should be."""
     try:
         dosage = _DOSAGE.decode(_ENCODER.encode(line))
         times = dosages.times_a_day(dosage.timing)
-        if len(dosage.amounts) != 1 or not times or dosages.mg(dosage.amounts[0].doseQuantity) is None:
+        if len(dosage.amounts) != 1 or times != per_day or dosages.mg(dosage.amounts[0].doseQuantity) is None:
             return None
-        dose = daily_mg / times
     except (msgspec.MsgspecError, ArithmeticError):
         return None
-    if dose != dose.quantize(Decimal("0.01")):
-        return None
+    dose = daily_mg / per_day
     value = dose.normalize() if dose != dose.to_integral_value() else dose.quantize(Decimal(1))
     amount: Any = line["doseAndRate"]
     one = amount[0] if isinstance(amount, list) else amount
+    if not _AMOUNT.issuperset(one):
+        return None
     return [{**one, "doseQuantity": {"value": value, "unit": "mg", "system": _UCUM, "code": "mg"}}]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from fhir_mappings import rates
 from fhir_mappings.coding import CodeableConcept
 from fhir_mappings.context import Context
 
@@ -27,6 +28,7 @@ class Quantity(msgspec.Struct):
     value: Decimal | None = None
     unit: str = ""
     code: str = ""
+    system: str = ""
 
 
 class Range(msgspec.Struct):
@@ -53,9 +55,11 @@ class Repeat(msgspec.Struct):
     period: Decimal | None = None
     periodUnit: str = ""  # noqa: N815
     timeOfDay: tuple[str, ...] = ()  # noqa: N815
+    when: msgspec.Raw = msgspec.Raw()
 
 
 class Timing(msgspec.Struct):
+    event: msgspec.Raw = msgspec.Raw()
     repeat: Repeat | None = None
     code: CodeableConcept | None = None
 
@@ -65,6 +69,9 @@ class Dosage(msgspec.Struct):
 
     sequence: int | None = None
     text: str = ""
+    patientInstruction: msgspec.Raw = msgspec.Raw()  # noqa: N815
+    asNeededBoolean: msgspec.Raw = msgspec.Raw()  # noqa: N815
+    asNeededCodeableConcept: msgspec.Raw = msgspec.Raw()  # noqa: N815
     timing: Timing | None = None
     route: CodeableConcept | None = None
     doseAndRate: tuple[DoseAndRate, ...] | DoseAndRate = ()  # noqa: N815
@@ -73,11 +80,24 @@ class Dosage(msgspec.Struct):
     rateRatio: msgspec.Raw = msgspec.Raw()  # noqa: N815
 
     @property
+    def is_as_needed(self) -> bool:
+        """Whether somebody else decides when it is given."""
+        named = rates.written(self.asNeededCodeableConcept) and bytes(self.asNeededCodeableConcept) != b"{}"
+        return named or bytes(self.asNeededBoolean) == b"true"
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it says anything in words, which may name an end that nothing else does."""
+        spoken = self.timing is not None and self.timing.code is not None and self.timing.code.text
+        return bool(self.text or spoken) or rates.written(self.patientInstruction)
+
+    @property
     def amounts(self) -> tuple[DoseAndRate, ...]:
         """As a list, also where an object stands in its place."""
         return (self.doseAndRate,) if isinstance(self.doseAndRate, DoseAndRate) else self.doseAndRate
 
 
+_UCUM = "http://unitsofmeasure.org"
 _MG = {
     "mg": Decimal(1),
     "milligram": Decimal(1),
@@ -120,6 +140,7 @@ _PER_DAY = {
 }
 """Doses a day of the HL7 timing abbreviations (v3-GTSAbbreviation)."""
 
+_TIMES = msgspec.json.Decoder(tuple[str, ...] | str)
 _DOSAGES = msgspec.json.Decoder(tuple[Dosage, ...] | Dosage)
 
 
@@ -141,8 +162,10 @@ def mg(quantity: Quantity | None) -> Decimal | None:
     """Milligrams; None for tablets, millilitres, units and doses per kilogram."""
     if quantity is None or quantity.value is None:
         return None
-    factor = _MG.get((quantity.code or quantity.unit).strip().lower())
-    if factor is None and quantity.unit:
+    code = (quantity.code or quantity.unit).strip().lower()
+    factor = _MG.get(code)
+    # The unit's words count where the code is of another system; what UCUM says is another unit, is one.
+    if factor is None and "/" not in code and quantity.system != _UCUM:
         factor = _MG.get(quantity.unit.strip().lower())
     return None if factor is None else quantity.value * factor
 
@@ -156,11 +179,6 @@ def daily_mg(dosages: Sequence[Dosage]) -> Decimal | None:
     """The largest total dose of a day. One part that cannot be read makes the whole unreadable: a dose is never
     understated."""
     return max(_totals(dosages) or (), default=None)
-
-
-def least_daily_mg(dosages: Sequence[Dosage]) -> Decimal | None:
-    """The smallest total dose of a day."""
-    return min(_totals(dosages) or (), default=None)
 
 
 def _totals(dosages: Sequence[Dosage]) -> list[Decimal] | None:
@@ -185,16 +203,72 @@ def times_a_day(timing: Timing | None) -> Decimal | None:
         return None
     repeat = timing.repeat
     if repeat is not None:
-        frequency = repeat.frequencyMax or repeat.frequency
         hours = _HOURS.get(repeat.periodUnit)
         if repeat.period and hours is not None:
-            return (frequency or Decimal(1)) * Decimal(24) / (repeat.period * hours)
-        if repeat.timeOfDay:
-            return Decimal(len(repeat.timeOfDay))
+            return _in_a_period(repeat) * Decimal(24) / (repeat.period * hours)
+        if repeat.timeOfDay or rates.written(repeat.when):
+            return _in_a_period(repeat)
     for coding in timing.code.coding if timing.code else ():
         if coding.code.upper() in _PER_DAY:
             return _PER_DAY[coding.code.upper()]
     return None
+
+
+def _in_a_period(repeat: Repeat) -> Decimal:
+    """Doses in one period, at least one: as often as is said, or as many times of the day are named."""
+    frequency = repeat.frequencyMax or repeat.frequency or Decimal(1)
+    return max(frequency, Decimal(len(repeat.timeOfDay)), Decimal(len(elements(_TIMES, repeat.when))))
+
+
+# --- what an order plans for a day ----------------------------------------------------------------------------------
+
+
+def planned_mg(lines: Sequence[Dosage], *, today: date, context: Context) -> tuple[Decimal, Decimal] | None:
+    """The smallest and the largest dose of a day on which one is given; None where a part cannot be read.
+
+    An order that is being written is looked at more strictly than one on record: a dose every second day is a whole
+    dose on its day; dosages whose days overlap are added, whatever their sequence; an amount that cannot be read
+    beside one that can, a rate, or "as needed" leaves the dose of a day open.
+    """
+    doses = [_on_its_day(line) for line in lines]
+    known = [dose for dose in doses if dose is not None]
+    if not lines or len(known) < len(lines):
+        return None
+    spans = [_bounds(line.timing, context=context) for line in lines]
+    totals = [
+        sum(
+            (
+                dose
+                for dose, other, bounds in zip(known, lines, spans, strict=True)
+                if other is line or _together(line, own, other, bounds, today=today)
+            ),
+            Decimal(0),
+        )
+        for line, own in zip(lines, spans, strict=True)
+    ]
+    return min(totals), max(totals)
+
+
+def _on_its_day(line: Dosage) -> Decimal | None:
+    """mg on a day on which a dose is given."""
+    rated = rates.written(line.rateQuantity) or rates.written(line.rateRatio)
+    rated = rated or any(one.rateQuantity or one.rateRatio or one.rateRange for one in line.amounts)
+    if rated or line.is_as_needed:
+        return None
+    amounts = [_largest(one) for one in line.amounts]
+    known = [amount for amount in amounts if amount is not None]
+    times = times_a_day(line.timing)
+    if not amounts or len(known) < len(amounts) or not times:
+        return None
+    return max(known) * max(times, Decimal(1))
+
+
+def _together(line: Dosage, own: _Bounds, other: Dosage, bounds: _Bounds, *, today: date) -> bool:
+    """Whether both are given on one day: where both have days, those say it; else the sequence does."""
+    if own.last is not None and bounds.last is not None:
+        first, second = own.first or today, bounds.first or today
+        return first <= bounds.last and second <= own.last
+    return line.sequence == other.sequence
 
 
 # --- from which day to which ----------------------------------------------------------------------------------------
@@ -265,6 +339,8 @@ def _last_day(bounds: Sequence[tuple[int | None, _Bounds]], *, begins: date) -> 
 
 def _bounds(timing: Timing | None, *, context: Context) -> _Bounds:
     repeat = None if timing is None else timing.repeat
+    if timing is not None and rates.written(timing.event):
+        return _Bounds("unreadable")
     if repeat is None:
         return _Bounds("open")
     period = repeat.boundsPeriod or Period()

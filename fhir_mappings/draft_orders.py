@@ -7,6 +7,7 @@ ordered, unless it says that the order is over.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 
 from fhir_mappings import dosages, immunizations, medications
+from fhir_mappings.coding import CodeableConcept
 from fhir_mappings.context import Context
 from fhir_mappings.dosages import Dosage
 from fhir_mappings.facts import DraftOrder, MedicationUse
@@ -29,6 +31,7 @@ _REQUEST = "MedicationRequest"
 _OVER = frozenset({"cancelled", "completed", "stopped", "ended", "entered-in-error"})
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,256}")
 """Some servers' ids are longer than the 64 characters of FHIR."""
+_SUPPLY = frozenset({"quantity", "expectedSupplyDuration", "validityPeriod"})
 _NAMES = ("medicationCodeableConcept", "medicationReference")
 _OWNERS = ("subject", "patient")
 
@@ -44,17 +47,40 @@ class Entry:
     full_url: str = ""
 
 
-def owners(entries: Sequence[Entry]) -> frozenset[str]:
-    """The ids of the patients that the entries say they belong to; an address counts by its last two parts."""
-    found = set()
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Whose the entries say they are: ids of patients, identifiers (system, value), and whether one of them says it in
+    a way that cannot be followed here (a contained or conditional reference, a group, an address in the Bundle)."""
+
+    ids: frozenset[str]
+    identifiers: frozenset[tuple[str, str]]
+    unclear: bool
+
+
+def subjects(entries: Sequence[Entry]) -> Subjects:
+    """Of every entry, whatever its type; an address counts by its last two parts. An entry without a subject says
+    nothing: the call says whose it is."""
+    ids: set[str] = set()
+    identifiers: set[tuple[str, str]] = set()
+    unclear = False
     for entry in entries:
-        resource = _object(entry.raw)
+        resource = read_json(entry.raw)
         for name in _OWNERS:
-            reference = _text(_member(resource, name, "reference")).partition("/_history/")[0]
+            named = resource.get(name)
+            if named is None:
+                continue
+            one = named[0] if isinstance(named, list) and len(named) == 1 else named
+            one = one if isinstance(one, dict) else {}
+            reference = _text(one.get("reference")).partition("/_history/")[0].rstrip("/")
+            identifier = one.get("identifier")
             head, _, last = reference.rpartition("/")
             if last and (head == "Patient" or head.endswith("/Patient")):
-                found.add(last)
-    return frozenset(found)
+                ids.add(last)
+            elif not reference and isinstance(identifier, dict) and _text(identifier.get("value")):
+                identifiers.add((_text(identifier.get("system")), _text(identifier.get("value"))))
+            else:
+                unclear = True
+    return Subjects(frozenset(ids), frozenset(identifiers), unclear)
 
 
 def medication_references(entries: Sequence[Entry]) -> tuple[str, ...]:
@@ -104,7 +130,9 @@ def _order(place: int, entry: Entry, *, context: Context) -> DraftOrder | None:
         return None
     if _text(resource.get("status")) in _OVER or resource.get("doNotPerform") is True:
         return None
-    reference = f"{_REQUEST}/{id_}" if (id_ := _text(resource.get("id"))) else f"draftOrders/{place}"
+    id_ = _text(resource.get("id"))
+    # What is no id may be anything, a name too: it goes no further.
+    reference = f"{_REQUEST}/{id_}" if _ID.fullmatch(id_) else f"draftOrders/{place}"
     raw = _ENCODER.encode({**resource, "status": "draft", "intent": "order", "doNotPerform": False})
     use, _ = medications.one(SOURCE, raw, context=context)
     if use is None:
@@ -115,26 +143,50 @@ def _order(place: int, entry: Entry, *, context: Context) -> DraftOrder | None:
     known = [live for concept in concepts if (live := immunizations.is_live(concept)) is not None]
     today = context.now.astimezone(context.zone).date()
     lines = dosages.read(msgspec.Raw(_ENCODER.encode(resource.get("dosageInstruction", []))))
-    days = _span(lines, today=today, context=context)
+    planned, days = _planned(lines, resource, today=today, context=context)
     return DraftOrder(
         place=place,
-        use=replace(use, reference=reference, identity="code" if known else use.identity),
+        use=replace(
+            use,
+            reference=reference,
+            identity="code" if known else use.identity,
+            daily_mg=None if planned is None else planned[1],
+        ),
         named=any(name in resource for name in _NAMES),
         vaccine=any(known) if known else None,
+        possibly_live=not known and immunizations.names_live(_words(concepts)),
         first_day=days.first,
         last_day=days.last,
-        least_mg=None if use.daily_mg is None else dosages.least_daily_mg(lines),
+        least_mg=None if planned is None else planned[0],
         end=days.end,
         replaces=_replaced(resource),
-        removable=_ID.fullmatch(_text(resource.get("id"))) is not None,
+        removable=_ID.fullmatch(id_) is not None,
+        digest=hashlib.sha256(raw).hexdigest()[:32],
     )
 
 
-def _span(lines: Sequence[Dosage], *, today: date, context: Context) -> dosages.Span:
+def _planned(
+    lines: Sequence[Dosage], resource: Mapping[str, Any], *, today: date, context: Context
+) -> tuple[tuple[Decimal, Decimal] | None, dosages.Span]:
+    """The doses of a day, and the days. What is written and not understood is never taken for not written: words, an
+    amount to dispense, a dosage that could not be read."""
+    unread = dosages.Span(None, None, "unreadable")
     try:
-        return dosages.span(lines, today=today, context=context)
+        planned = dosages.planned_mg(lines, today=today, context=context)
+        days = dosages.span(lines, today=today, context=context)
     except ArithmeticError:  # a number beyond what is counted with
-        return dosages.Span(None, None, "unreadable")
+        return None, unread
+    if not lines and resource.get("dosageInstruction"):
+        return None, unread
+    dispensed = resource.get("dispenseRequest")
+    supply = isinstance(dispensed, dict) and not _SUPPLY.isdisjoint(dispensed)
+    if days.end == "open" and (supply or any(line.has_words for line in lines)):
+        days = dosages.Span(days.first, None, "unreadable")
+    return planned, days
+
+
+def _words(concepts: Sequence[CodeableConcept]) -> str:
+    return " ".join(text for concept in concepts for text in (concept.text, *(c.display for c in concept.coding)))
 
 
 def _replaced(resource: Mapping[str, Any]) -> tuple[str, ...]:

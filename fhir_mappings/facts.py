@@ -139,6 +139,7 @@ class DraftOrder:
     `first_day` and `last_day` are days of the facility; `end` says whether an end is written, there is none, or it
     could not be read. `replaces`: references of the orders whose place it takes. `removable`: it has an id, so that a
     suggestion can name it. `picked`: it is one of those that the call is about; the others are unsigned, too.
+    `possibly_live`: its words name a live vaccine, and no code says what it is. `digest` tells it from any other draft.
     """
 
     place: int
@@ -153,6 +154,8 @@ class DraftOrder:
     replaces: tuple[str, ...] = ()
     removable: bool = False
     picked: bool = True
+    possibly_live: bool = False
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import msgspec
 
@@ -11,6 +12,7 @@ from fhir_mappings.coding import CodeableConcept, Coding, system_name
 from fhir_mappings.conditions import label_of, status_of
 from fhir_mappings.context import Context
 from fhir_mappings.facts import Gap, Immunization
+from fhir_mappings.words import Screen
 
 _NOT_GIVEN = frozenset({"not-done", "entered-in-error"})
 
@@ -72,6 +74,16 @@ def is_live(vaccine: CodeableConcept) -> bool | None:
     if True in found:
         return True
     return False if False in found else None
+
+
+def names_live(text: str) -> bool:
+    """Whether words name a live vaccine: they raise a question and establish nothing (reading 3.11)."""
+    return bool(_screen().find(text))
+
+
+@cache
+def _screen() -> Screen:
+    return Screen({"live": codebook.load("vaccines").tables["live"]["names"]})
 
 
 def _padded(coding: Coding) -> Coding:

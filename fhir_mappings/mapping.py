@@ -177,6 +177,13 @@ def to_facts(
     return derive(facts, pairing=pairing)
 
 
+def identifiers_of(parts: Sequence[Part], *, patient_id: str) -> frozenset[tuple[str, str]] | None:
+    """System and value of every identifier of that Patient; None where no such Patient was read."""
+    own = patient_id.removeprefix("Patient/")
+    mine = [r for r in _probed(parts, []) if r.probe.resource_type == "Patient" and r.id == own]
+    return frozenset(pair for one in mine for pair in _identifiers(one.raw)) if mine else None
+
+
 def _specimens(resources: Iterable[_Resource], owner: _Owner, trouble: list[Gap]) -> dict[str, bytes]:
     """The Specimens by what an Observation may call them. One that does not say whose it is counts: its Observation
     does; another patient's is a gap."""

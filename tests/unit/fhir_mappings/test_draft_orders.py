@@ -89,12 +89,19 @@ def test_an_order_as_the_letter_has_it() -> None:
         {"id": "e" + "A-b.9" * 60},
         {"dosageInstruction": dosage(repeat=until("2026-03-23"))},
         {"dosageInstruction": [dosage(repeat=until("2026-03-23"), doseAndRate={"doseQuantity": quantity(300, "mg")})]},
-        {"dosageInstruction": [dosage(repeat=until("2026-03-23")) | {"doseAndRate": [
-            {"type": concept(text="ordered"), "doseQuantity": quantity(300, "mg")},
-            {"type": concept(text="calculated"), "doseQuantity": quantity(300, "mg")},
-        ]}]},
+        {
+            "dosageInstruction": [
+                dosage(repeat=until("2026-03-23"))
+                | {
+                    "doseAndRate": [
+                        {"type": concept(text="ordered"), "doseQuantity": quantity(300, "mg")},
+                        {"type": concept(text="calculated"), "doseQuantity": quantity(300, "mg")},
+                    ]
+                }
+            ]
+        },
     ],
-)  # fmt: skip
+)
 def test_what_clients_leave_out_or_write_in_their_own_way(changes: dict[str, Any]) -> None:
     found = one(**changes)
     assert (found.use.ingredients, found.use.state, found.use.daily_mg) == (("anakinra",), "draft", Decimal(300))
@@ -157,6 +164,21 @@ def test_what_cannot_be_read(raw: bytes) -> None:
     assert [(d.unreadable, d.named) for d in found] in ([], [(True, True)])
 
 
+def test_what_is_no_id_goes_no_further_and_an_id_of_two_names_none() -> None:
+    (named,) = collected(order(id="Jane Doe 1950-03-02"))
+    assert (named.use.reference, named.removable) == ("draftOrders/0", False)
+    assert [d.removable for d in collected(order(), order(priority="urgent"))] == [False, False]
+    assert len({d.digest for d in collected(order(), order(id="d2"), order(priority="urgent"))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "live"), [("MMR live vaccine (Priorix)", True), ("Stamaril", True), ("influenza vaccine", False)]
+)
+def test_a_live_vaccine_that_only_words_name(text: str, live: bool) -> None:
+    found = one(medicationCodeableConcept={"text": text})
+    assert (found.vaccine, found.possibly_live) == (None, live)
+
+
 def test_without_an_id_a_draft_has_a_place_of_its_own_and_cannot_be_removed() -> None:
     first, second = collected(order(id=None), order(id="a/b"))
     assert (first.use.reference, first.removable) == ("draftOrders/0", False)
@@ -183,19 +205,83 @@ def test_what_it_replaces() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "ids"),
+    ("owner", "ids", "identifiers", "unclear"),
     [
-        ({"subject": {"reference": "Patient/p1"}}, {"p1"}),
-        ({"subject": {"reference": "https://elsewhere.example/fhir/Patient/p1/_history/2"}}, {"p1"}),
-        ({"subject": None, "patient": {"reference": "Patient/p2"}}, {"p2"}),
-        ({"subject": {"identifier": {"value": "x"}}}, set()),
-        ({"subject": {"reference": "urn:uuid:8"}}, set()),
-        ({"subject": {"reference": "Group/p3"}}, set()),
-        ({"subject": "Patient/p1"}, set()),
+        ({"subject": {"reference": "Patient/p1"}}, {"p1"}, set(), False),
+        ({"subject": {"reference": "https://elsewhere.example/fhir/Patient/p1/_history/2"}}, {"p1"}, set(), False),
+        ({"subject": {"reference": "Patient/p2/"}}, {"p2"}, set(), False),
+        ({"subject": [{"reference": "Patient/p2"}]}, {"p2"}, set(), False),
+        ({"subject": None, "patient": {"reference": "Patient/p2"}}, {"p2"}, set(), False),
+        ({"subject": None}, set(), set(), False),
+        ({"subject": {"identifier": {"system": "urn:mrn", "value": "x"}}}, set(), {("urn:mrn", "x")}, False),
+        ({"subject": {"identifier": {"system": "urn:mrn"}}}, set(), set(), True),
+        ({"subject": {"display": "somebody"}}, set(), set(), True),
+        ({"subject": {"reference": "urn:uuid:8"}}, set(), set(), True),
+        ({"subject": {"reference": "#p"}}, set(), set(), True),
+        ({"subject": {"reference": "Patient?identifier=abc"}}, set(), set(), True),
+        ({"subject": {"reference": "Group/p3"}}, set(), set(), True),
+        ({"subject": "Patient/p1"}, set(), set(), True),
+        ({"subject": [{"reference": "Patient/p1"}, {}, {"reference": "Patient/p2"}]}, set(), set(), True),
     ],
 )
-def test_whose_an_order_is(owner: dict[str, Any], ids: set[str]) -> None:
-    assert draft_orders.owners([entry(order(**owner)), entry(b"[]")]) == ids
+def test_whose_an_order_is(
+    owner: dict[str, Any], ids: set[str], identifiers: set[tuple[str, str]], unclear: bool
+) -> None:
+    found = draft_orders.subjects([entry(order(**owner)), entry(b"[]")])
+    assert (found.ids, found.identifiers, found.unclear) == (ids, identifiers, unclear)
+
+
+# --- how much on a day (a dose is never understated)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([dosage(300)], ("300", "300")),
+        ([dosage(300, repeat={"frequency": None, "when": ["MORN", "EVE"]})], ("600", "600")),
+        ([dosage(300, repeat={"frequency": 1, "timeOfDay": ["06:00:00", "14:00:00", "22:00:00"]})], ("900", "900")),
+        ([dosage(300, repeat={"when": "MORN", "frequency": None, "period": None})], ("300", "300")),
+        ([dosage(600, repeat={"period": 2})], ("600", "600")),
+        ([dosage(1000, repeat={"periodUnit": "wk"})], ("1000", "1000")),
+        ([dosage(1000, repeat={"periodUnit": "wk", "frequency": 14})], ("2000", "2000")),
+        ([dosage(300), dosage(100)], ("400", "400")),
+        ([dosage(300, sequence=1), dosage(100, sequence=2)], ("100", "300")),
+        (
+            [dosage(300, sequence=n, repeat=until("2026-03-12")) for n in (1, 2)],
+            ("600", "600"),
+        ),
+        (
+            [
+                dosage(300, sequence=1, repeat=until("2026-03-12")),
+                dosage(100, sequence=1, repeat=until("2026-03-15", "2026-03-13")),
+            ],
+            ("100", "300"),
+        ),
+        ([dosage(100, rateQuantity=quantity(100, "mg/h"))], None),
+        ([dosage(100, doseAndRate=[{"doseQuantity": quantity(100, "mg"), "rateQuantity": quantity(9, "mg/h")}])], None),
+        (
+            [
+                dosage(
+                    100, doseAndRate=[{"doseQuantity": quantity(6, "{syringe}")}, {"doseQuantity": quantity(9, "mg")}]
+                )
+            ],
+            None,
+        ),
+        ([dosage(100, doseAndRate=[{"doseQuantity": {"value": 10, "unit": "mg", "code": "mg/kg"}}])], None),
+        ([dosage(100, doseAndRate=[{"doseQuantity": quantity(10, "mg", code="[iU]")}])], None),
+        ([dosage(100, doseAndRate=[{"doseQuantity": {"value": 10, "unit": "mg", "code": "258684004"}}])], ("10", "10")),
+        ([dosage(300), {"text": "and some more"}], None),
+        ([dosage(300, asNeededBoolean=True)], None),
+        ([dosage(300, asNeededBoolean=False)], ("300", "300")),
+        ([dosage(300, asNeededCodeableConcept=concept(text="fever"))], None),
+        ([dosage(300, sequence="1")], None),
+        ([], None),
+    ],
+)
+def test_the_doses_of_a_day(lines: list[dict[str, Any]], expected: tuple[str, str] | None) -> None:
+    found = one(dosageInstruction=lines)
+    given = None if found.use.daily_mg is None else (str(found.least_mg), str(found.use.daily_mg))
+    assert given == expected
 
 
 # --- from which day to which
@@ -228,7 +314,24 @@ def test_the_days_of_one_dosage(repeat: dict[str, Any], expected: tuple[str, str
 
 def test_no_dosage_and_no_timing() -> None:
     assert days() == ("", "", "open")
-    assert days({"text": "as told"}) == ("", "", "open")
+    assert days({"timing": {"repeat": {"frequency": 1}}}) == ("", "", "open")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dosageInstruction": [dosage(text="for 5 days")]},
+        {"dosageInstruction": [dosage(patientInstruction="until Friday")]},
+        {"dosageInstruction": [{"timing": {"code": {"text": "QD for 3 days"}}}]},
+        {"dosageInstruction": [dosage() | {"timing": {"event": ["2026-03-10T12:00:00Z"]}}]},
+        {"dosageInstruction": [dosage(sequence="1")]},
+        {"dosageInstruction": [dosage()], "dispenseRequest": {"quantity": quantity(5, "{syringe}")}},
+        {"dosageInstruction": [dosage()], "dispenseRequest": {"expectedSupplyDuration": quantity(5, "d")}},
+    ],
+)
+def test_what_is_written_and_not_understood_is_not_taken_for_not_written(changes: dict[str, Any]) -> None:
+    found = one(**changes)
+    assert (found.end, found.last_day) == ("unreadable", None)
 
 
 def test_dosages_after_each_other_and_side_by_side() -> None:
@@ -259,12 +362,15 @@ def test_a_number_that_no_arithmetic_survives() -> None:
 # --- corrections
 
 
-def corrected(resource: Any, *, mg: int | None = None, last: str | None = None) -> dict[str, Any] | None:
+def corrected(
+    resource: Any, *, mg: int | None = None, last: str | None = None, per_day: int = 1
+) -> dict[str, Any] | None:
     return corrections.corrected(
         json.dumps(resource).encode(),
         daily_mg=None if mg is None else Decimal(mg),
         last_day=None if last is None else date.fromisoformat(last),
         first_day=TODAY,
+        per_day=per_day,
     )
 
 
@@ -272,16 +378,18 @@ def test_a_dose_and_a_last_day_are_changed_and_nothing_else() -> None:
     before = order(
         dosageInstruction=[dosage(300, repeat=until("2026-06-01") | {"frequency": 2}, text="300 mg bid")],
         dispenseRequest={"quantity": quantity(60, "mg"), "performer": {"reference": "Organization/o"}},
-        note=[{"text": "as discussed"}],
+        text={"status": "generated", "div": "<div>300 mg</div>"},
+        priority="urgent",
     )
-    after = corrected(before, mg=300, last="2026-03-23")
+    after = corrected(before, mg=300, last="2026-03-23", per_day=2)
     assert after is not None
     (line,) = after["dosageInstruction"]
     assert line["doseAndRate"][0]["doseQuantity"] == quantity(Decimal(150), "mg")
     assert line["timing"]["repeat"] == {**DAILY, "frequency": 2, **until("2026-03-23")}
     assert "text" not in line
     assert after["dispenseRequest"] == {"performer": {"reference": "Organization/o"}}
-    same = {"resourceType", "id", "status", "intent", "subject", "medicationCodeableConcept", "note"}
+    assert "text" not in after
+    same = {"resourceType", "id", "status", "intent", "subject", "medicationCodeableConcept", "priority"}
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     MedicationRequest.model_validate(json.loads(json.dumps(after, default=float)))
 
@@ -318,7 +426,18 @@ def test_objects_in_place_of_lists_become_lists() -> None:
         {"dosageInstruction": [dosage(doseAndRate=[{"doseRange": {"high": quantity(600, "mg")}}])]},
         {"dosageInstruction": [dosage(doseAndRate=[{"doseQuantity": quantity(2, "{tbl}")}])]},
         {"dosageInstruction": [dosage(repeat={"period": None})]},
-        {"dosageInstruction": [dosage(repeat={"frequency": 7})]},
+        {"dosageInstruction": [dosage(repeat={"frequency": 2})]},
+        {"dosageInstruction": [dosage(additionalInstruction=[concept(text="give 6 syringes")])]},
+        {"dosageInstruction": [dosage(maxDosePerAdministration=quantity(600, "mg"))]},
+        {"dosageInstruction": [dosage(asNeededBoolean=False)]},
+        {"dosageInstruction": [dosage(extension=[{"url": "x", "valueString": "600 mg"}])]},
+        {
+            "dosageInstruction": [
+                dosage(doseAndRate=[{"doseQuantity": quantity(600, "mg"), "rateQuantity": quantity(25, "mg/h")}])
+            ]
+        },
+        {"note": [{"text": "600 mg daily"}]},
+        {"modifierExtension": [{"url": "x", "valueBoolean": True}]},
         {"dosageInstruction": [dosage(timing="daily")]},
         {"intent": None},
         {"subject": None},
