@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -95,6 +95,15 @@ class Criterion:
     origin: Origin
     part_of: str = ""
     confirm: str = ""
+
+
+def leaves_of(node: Node) -> Iterator[Leaf]:
+    """The leaves of a tree; those of a criterion that it refers to are that criterion's."""
+    if isinstance(node, Leaf):
+        yield node
+    elif not isinstance(node, Ref):
+        for child in (node.child,) if isinstance(node, Not) else node.children:
+            yield from leaves_of(child)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +348,24 @@ class FollowUp:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderCheck:
+    """One thing that is looked at in an order being written; `rule` names one of `app.clinical.orders`.
+
+    `severity` is absolute, warning or info; `card` is the one it stands on, `safety` or `protocol`; `speaks_at` are the
+    hooks at which it alone is worth a card: elsewhere it is a line of one that is shown anyway.
+    """
+
+    id: str
+    title: str
+    advice: str
+    severity: str
+    card: str
+    rule: str
+    speaks_at: frozenset[str]
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
 class Knowledge:
     """All of it, immutable, with the hash of the files it was read from."""
 
@@ -351,6 +378,8 @@ class Knowledge:
     limits: Mapping[str, Limit]
     steroid_equivalents: Mapping[str, Decimal]
     follow_up: FollowUp
+    order_checks: tuple[OrderCheck, ...]
+    order_version: str
     hash: str
     version: str
 

@@ -25,7 +25,7 @@ from app.clinical.chart import Chart
 from app.clinical.course import STUDY_DRUGS, course
 from app.clinical.criteria import Outcome, evaluate
 from app.clinical.findings import Finding
-from app.clinical.knowledge import Criterion, Knowledge, Leaf, Node, Not, Protocol, Ref, SafetyRule
+from app.clinical.knowledge import Criterion, Knowledge, Leaf, Protocol, SafetyRule, leaves_of
 from app.clinical.readers import read
 from app.clinical.reading import Reading
 from app.clinical.results import CriterionResult, ProtocolResult, SafetyResult
@@ -411,7 +411,7 @@ class _Rules:
     def _leaves(self) -> tuple[Leaf, ...]:
         trees = [c.tree for c in self.criteria.values()] + [rule.tree for rule in self.safety.values()]
         trees += [protocol.scope for protocol in self.knowledge.protocols]
-        return tuple(leaf for tree in trees for leaf in _leaves(tree))
+        return tuple(leaf for tree in trees for leaf in leaves_of(tree))
 
     @cached_property
     def ages(self) -> tuple[int, ...]:
@@ -432,14 +432,6 @@ class _Rules:
     def on(self, facts: Facts, *, asked: datetime, now: datetime) -> _Judgement:
         """The rules on these facts."""
         return _Judgement(_Chart(facts, rules=self, asked=asked, now=now), rules=self)
-
-
-def _leaves(node: Node) -> Iterator[Leaf]:
-    if isinstance(node, Leaf):
-        yield node
-    elif not isinstance(node, Ref):
-        for child in (node.child,) if isinstance(node, Not) else node.children:
-            yield from _leaves(child)
 
 
 class _Judgement(Mapping[str, Outcome]):

@@ -68,14 +68,18 @@ FOLLOW_UP = "pilot-followup"
 _ELIGIBILITY = frozenset({"pilot-simple", "pilot-full"})
 
 
+def speaking(row: Row) -> frozenset[str]:
+    """The protocols that a row speaks of."""
+    return frozenset({FOLLOW_UP}) if row.outcome == "follow-up" else _ELIGIBILITY
+
+
 def silenced_row(row: Row, silenced: frozenset[str]) -> Row:
     """The row without its card and its suggestion where the site has silenced a protocol that it speaks of.
 
     Either pilot protocol takes the card away, because the card is made of both. What is present in a patient who
     receives the drugs is no protocol's: its safety card stays, unless everything is silenced.
     """
-    speaks = frozenset({FOLLOW_UP}) if row.outcome == "follow-up" else _ELIGIBILITY
-    if silenced.isdisjoint(speaks | {EVERYTHING}):
+    if silenced.isdisjoint(speaking(row) | {EVERYTHING}):
         return row
     return replace(row, card="none", suggestions=False, outcome="disabled")
 

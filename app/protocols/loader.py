@@ -40,7 +40,7 @@ from app.clinical.knowledge import (
 from app.clinical.readers import READERS
 from app.clinical.readers.questions import GROUPS, LIMITS, QUESTIONS
 from app.clinical.table import CONDITIONS
-from app.protocols import followup, leaves
+from app.protocols import followup, leaves, orders
 from app.protocols.fields import (
     ORIGIN,
     KnowledgeError,
@@ -96,7 +96,7 @@ def load() -> Library:
     root = resources.files("app.protocols")
     names = [f"shared/{name}.toml" for name in ("inputs", "interactions", "safety", "patient_view", "treatment")]
     names += [TRIAL, "shared/texts.toml", "shared/cards.toml", *(f"{folder}/protocol.toml" for folder in FOLDERS)]
-    names.append(followup.FILE)
+    names += [followup.FILE, orders.FILE]
     return build({name: _read(root, name) for name in names})
 
 
@@ -127,8 +127,16 @@ def build(files: Mapping[str, str]) -> Library:
         limits=_limits("shared/inputs.toml", inputs_file),
         steroid_equivalents=_equivalents("shared/inputs.toml", inputs_file),
         follow_up=later,
+        order_checks=orders.build(tables[orders.FILE]),
+        order_version=orders.version(tables[orders.FILE]),
         hash=digest.hexdigest(),
-        version=", ".join([*(f"{p.id} {p.version}" for p in protocols), f"{later.id} {later.version}"]),
+        version=", ".join(
+            [
+                *(f"{p.id} {p.version}" for p in protocols),
+                f"{later.id} {later.version}",
+                f"{orders.ID} {orders.version(tables[orders.FILE])}",
+            ]
+        ),
     )
     words = {**texts, "card": with_expiry("shared/cards.toml", tables["shared/cards.toml"])}
     return Library(knowledge, words, tables["shared/treatment.toml"], dict(files))
@@ -149,6 +157,7 @@ def complaints(files: Mapping[str, str]) -> tuple[str, ...]:
             lambda: _groups("shared/interactions.toml", groups_file),
             lambda: _rows("shared/patient_view.toml", rows_file),
             lambda: with_expiry("shared/cards.toml", cards),
+            lambda: orders.build(tables[orders.FILE]),
         ]
         each(first)
         inputs, groups = _inputs("shared/inputs.toml", inputs_file), _groups("shared/interactions.toml", groups_file)

@@ -19,20 +19,21 @@ from app.clinical.knowledge import (
     Limit,
     Mean,
     Node,
+    OrderCheck,
     Origin,
     Protocol,
     Step,
 )
 from app.clinical.reading import decimal_text, unit_text
-from app.protocols import sentences
+from app.protocols import orders, sentences
+from app.protocols.fields import UNSIGNED
 from app.protocols.loader import Library
 
 WIDTH = 100
 _INDENT = 4
 _NOT_SIGNED = "No clinician has signed this protocol. Investigational, off-label, unproven; not a medical device."
-_SIGNATURE = (
-    "I have read this page and its cases, and compared them with their sources. What is written here is what is meant."
-)
+_SIGNATURE = "I have read {what}, and compared {it} with {its} sources. What is written here is what is meant."
+_ORDERS = "what is looked at in an order that is being written or signed"
 _BLANKS = ("Name", "Role", "Date", "Signature")
 
 
@@ -52,8 +53,15 @@ def cases_of(text: str) -> tuple[SignedCase, ...]:
 
 
 def ids(library: Library) -> list[str]:
-    """Every protocol that has a page, the follow-up last."""
-    return [*(p.id for p in library.knowledge.protocols), library.knowledge.follow_up.id]
+    """Everything that has a page: the protocols, the follow-up, and last what is looked at in an order."""
+    return [*(p.id for p in library.knowledge.protocols), library.knowledge.follow_up.id, orders.ID]
+
+
+def signatures(checks: Iterable[OrderCheck]) -> tuple[str, tuple[str, ...]]:
+    """The status of the order checks, and who has signed one of them: each is signed by itself, in its `review`."""
+    reviews = [check.origin.review for check in checks]
+    names = tuple(dict.fromkeys(review for review in reviews if review != UNSIGNED))
+    return "draft" if UNSIGNED in reviews else "reviewed", names
 
 
 def folder_of(id_: str) -> str:
@@ -64,16 +72,21 @@ def folder_of(id_: str) -> str:
 def page(library: Library, id_: str, *, cases: Sequence[SignedCase]) -> str:
     """The page. KeyError for an id that is none."""
     known = library.knowledge
-    sheet = _follow_up(known) if id_ == known.follow_up.id else _protocol(library, known.protocol(id_))
-    sheet.heading(f"Cases ({len(cases)})")
-    sheet.say("Each is a patient and what the service must say. They stand in the protocol's cases.toml.")
+    if id_ == orders.ID:
+        sheet = _order_checks(known)
+    else:
+        sheet = _follow_up(known) if id_ == known.follow_up.id else _protocol(library, known.protocol(id_))
+        sheet.heading(f"Cases ({len(cases)})")
+        sheet.say("Each is a patient and what the service must say. They stand in the protocol's cases.toml.")
     for number, case in enumerate(cases, start=1):
         sheet.gap()
         sheet.say(f"{number}. {case.name}")
         sheet.say(f"why: {case.why}", depth=1)
         sheet.say(f"expected: {sentences.spoken(case.expect)}", depth=1)
     sheet.heading("Signatures")
-    sheet.say(_SIGNATURE)
+    one = id_ == orders.ID
+    what, it, its = ("this page", "it", "its") if one else ("this page and its cases", "them", "their")
+    sheet.say(_SIGNATURE.format(what=what, it=it, its=its))
     for _ in range(2):
         sheet.gap()
         for blank in _BLANKS:
@@ -285,17 +298,56 @@ def _inputs(sheet: _Sheet, trees: Iterable[Node], known: Knowledge) -> None:
         sheet.limit(name, known.limits[name])
 
 
-def _follow_up(known: Knowledge) -> _Sheet:
-    course, sheet = known.follow_up, _Sheet()
-    _top(sheet, course)
-    sheet.say("It has no verdict: it says what to look at on a day of treatment.")
-    sheet.heading("Schedule")
+def _schedules(sheet: _Sheet, course: FollowUp) -> None:
     for schedule in course.schedules.values():
         sheet.gap()
         sheet.say(schedule.drug)
         for each in schedule.steps:
             sheet.say(step(each), depth=1, mark="- ")
         sheet.origin(schedule.origin, depth=1)
+
+
+def _order_checks(known: Knowledge) -> _Sheet:
+    sheet = _Sheet()
+    status, names = signatures(known.order_checks)
+    sheet.title(f"{orders.ID}: {_ORDERS}")
+    sheet.say(f"version {known.order_version}, status {status}")
+    sheet.say(f"reviewed by: {', '.join(names) or 'nobody'}")
+    if not names:
+        sheet.gap()
+        sheet.say(_NOT_SIGNED)
+    sheet.say("They have no verdict: they say what to look at in an order, beside the safety findings of its drug.")
+    sheet.heading("Checks")
+    sheet.say('What each rule looks at is told in words under "Orders" in docs/clinical-knowledge.md.')
+    for check in known.order_checks:
+        sheet.gap()
+        sheet.say(f"{check.id}: {check.title}")
+        sheet.say(f"{check.severity}; a line of the {check.card} card", depth=1)
+        sheet.say(f"alone worth a card at {speaks_at(check)}", depth=1)
+        sheet.say(f"present {by_order_rule(check)}", depth=1)
+        sheet.say(f"on the card: {check.advice}", depth=1)
+        sheet.origin(check.origin, depth=1)
+    sheet.heading("What doses and days are compared with")
+    _schedules(sheet, known.follow_up)
+    return sheet
+
+
+def speaks_at(check: OrderCheck) -> str:
+    """The hooks at which a check alone is worth a card, in the order in which an EHR fires them."""
+    return " and ".join(hook for hook in orders.HOOKS if hook in check.speaks_at)
+
+
+def by_order_rule(check: OrderCheck) -> str:
+    """The rule that an order check names."""
+    return f"by the rule `{check.rule}` of app/clinical/orders.py"
+
+
+def _follow_up(known: Knowledge) -> _Sheet:
+    course, sheet = known.follow_up, _Sheet()
+    _top(sheet, course)
+    sheet.say("It has no verdict: it says what to look at on a day of treatment.")
+    sheet.heading("Schedule")
+    _schedules(sheet, course)
     sheet.heading("Actions")
     trees = []
     for action in course.actions:
