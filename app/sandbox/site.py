@@ -18,6 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
+from app.sandbox import formulary
+
 PAGE = Path(__file__).parent / "page"
 _HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9a-f:]+\])(:\d+)?")
 _TYPES = {
@@ -55,6 +57,7 @@ def create_site(*, fhir_app: ASGIApp | None, fhir_url: str, cds_url: str, storie
         "stories": [
             {"id": story.patient_id, "name": story.name, "title": story.title, "line": story.line} for story in stories
         ],
+        "pad": formulary.pad(),
     }
     headers = _headers(fhir_url, cds_url)
 

@@ -143,7 +143,11 @@ def tab(browser: str) -> Iterator[Tab]:
 
 @dataclass(slots=True)
 class Demo:
-    """The site under test: set `answer` (or `status`, `body`, `services`: the status of discovery), read `requests`."""
+    """The site under test: set `answer` (or `status`, `body`, `services`: the status of discovery), read `requests`.
+
+    `hooks` are those that discovery offers; `refused` gives one hook, or "feedback", a status of its own. `feedback`
+    keeps what came there: the service's id and the body.
+    """
 
     url: str
     answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda _request: {"cards": []}
@@ -151,7 +155,15 @@ class Demo:
     status: int = 200
     body: bytes | None = None
     delay: Callable[[dict[str, Any]], float] = lambda _request: 0
+    hooks: tuple[str, ...] = ("patient-view", "order-select", "order-sign")
+    refused: dict[str, int] = field(default_factory=dict)
     requests: list[dict[str, Any]] = field(default_factory=list)
+    feedback: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    slow_feedback: float = 0
+
+    def asked(self, hook: str) -> list[dict[str, Any]]:
+        """The requests of one hook, in their order."""
+        return [sent for sent in self.requests if sent["hook"] == hook]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +244,8 @@ def demo() -> Iterator[Demo]:
 
 
 def _application(demo: Demo) -> Starlette:
+    ids = {"patient-view": "one", "order-select": "select", "order-sign": "sign"}
+
     async def services(_request: Request) -> Response:
         template = {
             "patient": "Patient/{{context.patientId}}",
@@ -239,24 +253,27 @@ def _application(demo: Demo) -> Starlette:
             "orders": "MedicationRequest?patient={{context.patientId}}",
             "unresolved": "Encounter/{{context.encounterId}}",
         }
-        service = {
-            "id": "one",
-            "hook": "patient-view",
-            "title": "Test service",
-            "description": "d",
-            "prefetch": template,
-        }
-        other = {"id": "two", "hook": "order-sign", "description": "d"}
-        return JSONResponse({"services": [service, other]} if demo.services == 200 else {}, demo.services)
+        offered = [
+            {"id": ids[hook], "hook": hook, "title": f"Test {hook}", "description": "d", "prefetch": template}
+            for hook in demo.hooks
+        ]
+        return JSONResponse({"services": offered} if demo.services == 200 else {}, demo.services)
 
     async def invoke(request: Request) -> Response:
-
         sent = await request.json()
+        assert request.path_params["id"] == ids[sent["hook"]]
         demo.requests.append(sent)
+        answer = demo.answer(sent)
         await asyncio.sleep(demo.delay(sent))
+        status = demo.refused.get(sent["hook"], demo.status)
         if demo.body is not None:
-            return Response(demo.body, demo.status, media_type="application/json")
-        return JSONResponse(demo.answer(sent), demo.status)
+            return Response(demo.body, status, media_type="application/json")
+        return JSONResponse(answer if status == 200 else {}, status)
+
+    async def take(request: Request) -> Response:
+        demo.feedback.append((request.path_params["id"], await request.json()))
+        await asyncio.sleep(demo.slow_feedback)
+        return JSONResponse({}, demo.refused.get("feedback", 200))
 
     fhir = create_fhir(
         resources(),
@@ -272,7 +289,8 @@ def _application(demo: Demo) -> Starlette:
     return Starlette(
         routes=[
             Route("/cds/cds-services", services),
-            Route("/cds/cds-services/one", invoke, methods=["POST"]),
+            Route("/cds/cds-services/{id}", invoke, methods=["POST"]),
+            Route("/cds/cds-services/{id}/feedback", take, methods=["POST"]),
             Mount("/", site),
         ]
     )

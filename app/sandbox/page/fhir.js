@@ -1,5 +1,7 @@
 // The page's FHIR client: reads, searches page by page, and places an order. Failures are values with words.
 
+import { exchange } from "./exchange.js";
+
 const MOST_PAGES = 6;
 
 export class Fhir {
@@ -40,18 +42,12 @@ export class Fhir {
     return { found, why: next ? "there is more than this page reads" : "" };
   }
 
+  /** Store a new resource: {ok, body, why, made}, `made` being the exchange itself. */
   async create(resource) {
-    try {
-      const response = await fetch(`${this.base}/${resource.resourceType}`, {
-        method: "POST",
-        headers: { "content-type": "application/fhir+json", accept: "application/fhir+json" },
-        body: JSON.stringify(resource),
-      });
-      const body = await response.json().catch(() => null);
-      return { ok: response.ok, body, why: response.ok ? "" : `the FHIR server answered ${response.status}${outcomeText(body, ": ")}` };
-    } catch {
-      return { ok: false, body: null, why: "the FHIR server could not be reached" };
-    }
+    const made = await exchange(`${this.base}/${resource.resourceType}`, { method: "POST", body: resource, type: "application/fhir+json" });
+    const ok = made.status >= 200 && made.status < 300;
+    const refused = made.status ? `the FHIR server answered ${made.status}${outcomeText(made.answer, ": ")}` : "the FHIR server could not be reached";
+    return { ok, body: made.answer, why: ok ? "" : refused, made };
   }
 }
 

@@ -1,5 +1,7 @@
 // FHIR resources and decision outcomes in words a person reads.
 
+import { plural } from "./dom.js";
+
 export function conceptText(concept) {
   const coding = concept?.coding?.[0];
   return concept?.text ?? coding?.display ?? coding?.code ?? "";
@@ -77,9 +79,8 @@ export function bytesText(count) {
 }
 
 const UNITS = { s: "second", min: "minute", h: "hour", d: "day", wk: "week", mo: "month" };
-const plural = (count, word) => `${count} ${word}${Number(count) === 1 ? "" : "s"}`;
 
-function frequencyText(repeat) {
+export function frequencyText(repeat) {
   if (!repeat?.frequency && !repeat?.period) return "";
   const times = { 1: "once", 2: "twice" }[repeat.frequency ?? 1] ?? `${repeat.frequency} times`;
   const unit = UNITS[repeat.periodUnit] ?? repeat.periodUnit ?? "day";
@@ -91,7 +92,7 @@ function dayText(iso) {
   return Number.isNaN(at.getTime()) ? iso : at.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
 }
 
-function boundsText(repeat) {
+export function boundsText(repeat) {
   const { boundsDuration: duration, boundsPeriod: period } = repeat ?? {};
   if (duration?.value) return `for ${plural(duration.value, UNITS[duration.code ?? duration.unit] ?? duration.unit)}`;
   if (period?.start && period?.end) {
@@ -103,12 +104,12 @@ function boundsText(repeat) {
   return repeat?.count ? plural(repeat.count, "dose") : "";
 }
 
-function routeText(route) {
+export function routeText(route) {
   const text = conceptText(route).replace(/ route$/, "");
   return /^[A-Z][a-z ]+$/.test(text) ? text.toLowerCase() : text;
 }
 
-function doseText(dosage) {
+export function doseText(dosage) {
   const rate = dosage.doseAndRate?.[0];
   const range = rate?.doseRange;
   return quantityText(rate?.doseQuantity) || (range ? `${quantityText(range.low)} to ${quantityText(range.high)}` : "")
@@ -119,10 +120,15 @@ function doseText(dosage) {
 export function dosageLines(request) {
   const steps = [...(request.dosageInstruction ?? [])].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
   return steps.map((step) => {
-    const repeat = step.timing?.repeat;
-    const coded = [doseText(step), routeText(step.route), frequencyText(repeat), boundsText(repeat)].filter(Boolean);
+    const coded = codedParts(step);
     return coded.length > 1 ? coded.join(", ") : step.text ?? coded.join("") ?? "";
   }).filter(Boolean);
+}
+
+/** What a dosage step says in codes and numbers: dose, route, frequency, duration. */
+export function codedParts(step) {
+  const repeat = step.timing?.repeat;
+  return [doseText(step), routeText(step.route), frequencyText(repeat), boundsText(repeat)].filter(Boolean);
 }
 
 const OUTCOMES = {

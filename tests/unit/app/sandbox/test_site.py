@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app.sandbox import site
+from app.sandbox import formulary, site
 from app.sandbox.site import create_site
 
 
@@ -66,6 +66,7 @@ def test_an_address_that_would_widen_the_policy_is_refused() -> None:
 
 def test_the_page_learns_where_to_ask_and_what_the_patients_tell() -> None:
     told = client().get("/demo.json").json()
+    assert told.pop("pad") == formulary.pad()
     assert told == {
         "fhir": "http://127.0.0.1:8000/fhir",
         "cds": "http://127.0.0.1:8001",
