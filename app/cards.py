@@ -14,38 +14,21 @@ from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
 from app import followup_card, report
+from app.card_frame import EVIDENCE, Frame, clean, own, plain
 from app.clinical.assessment import Assessment
 from app.clinical.changes import Change
 from app.clinical.chart import hours_text
 from app.clinical.criteria import Answer
 from app.clinical.findings import Finding
-from app.clinical.reading import Evidence, Reason, decimal_text
+from app.clinical.reading import Evidence, decimal_text
 from app.clinical.results import CriterionResult, SafetyResult
 from app.outlook import UNSEEN, Outlook
-from app.protocols.review import MONTHS, is_over
 from app.protocols.words import Words
 from cds_hooks import markdown
 from cds_hooks.markdown import Safe
-from cds_hooks.response import Action, Card, Coding, Link, OverrideReason, Source, Suggestion
+from cds_hooks.response import Action, Card, Suggestion
 from fhir_mappings.facts import Measurement
 
-SYSTEM = "urn:oid:2.25.242587638741105522790491737721017241513"
-"""This project's own identifier for its codes: generated once, no domain is owned (reading 7)."""
-
-TOPIC = Coding(
-    code="anakinraRuxolitinibRescue",
-    system=SYSTEM,
-    display="anakinra + ruxolitinib rescue protocol (investigational)",
-)
-EVIDENCE_LINK = Link(
-    label="The pilot letter (doi 10.1016/j.autrev.2020.102726)",
-    url="https://doi.org/10.1016/j.autrev.2020.102726",
-    type="absolute",
-)
-EVIDENCE = "org.rescue-cds.evidence"
-
-SUMMARY_LIMIT = 139
-MOST_GAPS = 8
 MOST_CHANGES = 5
 
 
@@ -69,7 +52,7 @@ def build(
 ) -> tuple[Card, ...]:
     """The cards of an assessment; `drafts` are used only when it allows a suggestion. `source_url` is where a reader
     finds what the knowledge rests on; None: not known. `outlook` of the protocols that speak."""
-    page = _Page(assessment, words=words.cleaned_by(_clean), decision=decision, source_url=source_url, outlook=outlook)
+    page = _Page(assessment, words=words.cleaned_by(clean), decision=decision, source_url=source_url, outlook=outlook)
     cards = []
     if assessment.row.card == "thresholds-met":
         cards.append(page.thresholds_met(drafts if assessment.suggest else ()))
@@ -82,18 +65,6 @@ def build(
     return tuple(cards)
 
 
-def notice(key: str, *, words: Words, decision: UUID, source_url: str | None = None) -> Card:
-    """The one card when nothing was evaluated: `identity` (warning) or `not_evaluated` (info)."""
-    return Card(
-        summary=words.card("summary", key),
-        indicator="warning" if key == "identity" else "info",
-        source=_source(words, source_url),
-        detail=words.card("detail", key),
-        uuid=str(uuid5(decision, "card/notice")),
-        override_reasons=_overrides(words),
-    )
-
-
 class _Page:
     def __init__(
         self, assessment: Assessment, *, words: Words, decision: UUID, source_url: str | None, outlook: Outlook
@@ -101,9 +72,8 @@ class _Page:
         self.a = assessment
         self.outlook = outlook
         self.words = words
-        self.decision = decision
-        self.source_url = source_url
-        self.zone = ZoneInfo(assessment.zone)
+        zone = ZoneInfo(assessment.zone)
+        self.frame = Frame(words, decision, source_url, assessment.now, zone, assessment.lost, assessment.gaps)
         self.simple = assessment.protocol("pilot-simple")
         self.full = assessment.protocol("pilot-full")
 
@@ -116,17 +86,17 @@ class _Page:
             summary = f"{summary}. {stop}"
         elif not drafts:
             summary = f"{summary}; {self.words.card('summary', 'met_withheld')}"
-        parts = [_own(self.words.card("detail", "honest")), *self._verdict_lines()]
+        parts = [own(self.words.card("detail", "honest")), *self._verdict_lines()]
         parts += self._holds(self.outlook.earliest("pilot-simple", "pilot-full"))
-        parts += self._section("withheld", self._withheld())
+        parts += self.frame.section("withheld", self._withheld())
         parts += self._criteria()
         parts += self._changes("pilot-full")
         parts += self._already()
         if self.a.row.suggestions:
-            parts += self._section("confirm", [self._reason(r) for r in self.a.confirm])
+            parts += self.frame.section("confirm", [self.frame.reason(r) for r in self.a.confirm])
         parts += self._confirmations()
         parts += self._closing(ordering=True)
-        return self._card(
+        return self.frame.card(
             "protocol",
             summary=summary,
             indicator="info",
@@ -138,15 +108,15 @@ class _Page:
     def undetermined(self) -> Card:
         missing = ", ".join(self.words.title(m) for m in self.simple.missing)
         summary = self.words.card("summary", "undetermined", missing=missing)
-        parts = [_own(self.words.card("detail", "undetermined"))]
+        parts = [own(self.words.card("detail", "undetermined"))]
         parts += self._holds(self.outlook.earliest("pilot-simple"))
         parts += self._criteria()
         parts += self._changes("pilot-simple")
-        parts += self._section("missing", [_own(self.words.obtain(m)) for m in self.simple.missing])
+        parts += self.frame.section("missing", [own(self.words.obtain(m)) for m in self.simple.missing])
         parts += self._already()
-        parts += self._section("safety", self._safety_lines())
+        parts += self.frame.section("safety", self._safety_lines())
         parts += self._closing(ordering=False)
-        return self._card(
+        return self.frame.card(
             "protocol", summary=summary, indicator="info", parts=parts, extension={EVIDENCE: self._entries()}
         )
 
@@ -154,28 +124,28 @@ class _Page:
         running = self.a.follow_up.course
         if running is None:
             raise ValueError("a follow-up card needs a running course")
-        since = self._time(running.since)
+        since = self.frame.time(running.since)
         found = followup_card.content(self.a.follow_up, running=running, since=since, words=self.words)
-        return self._card(
+        return self.frame.card(
             "protocol",
             summary=found.summary,
             indicator=found.indicator,
-            parts=[*found.parts, *self._not_looked_at(), self._version()],
+            parts=[*found.parts, *self.frame.not_looked_at(), self._version()],
             extension={EVIDENCE: self._entries()},
         )
 
     def safety(self) -> Card:
         rows = [self._safety_row(results) for results in self._safety_groups()]
-        header = tuple(_own(h) for h in ("Drug", "Severity", "Finding", "State", "On record"))
+        header = tuple(own(h) for h in ("Drug", "Severity", "Finding", "State", "On record"))
         parts: list[Safe] = [markdown.table(header, rows)] if rows else []
-        advice = [_own(f"{s.rule.title}: {s.rule.advice}") for s in self.a.present]
-        parts += self._section("advice", advice)
-        parts += self._section("missing", [_own(self.words.term("required", n)) for n in self._required_missing()])
-        parts += self._not_looked_at()
+        advice = [own(f"{s.rule.title}: {s.rule.advice}") for s in self.a.present]
+        parts += self.frame.section("advice", advice)
+        parts += self.frame.section("missing", [own(self.words.term("required", n)) for n in self._required_missing()])
+        parts += self.frame.not_looked_at()
         parts.append(self._version())
         shown = [s for results in self._safety_groups() for s in results]
-        entries = [report.safety_entry(s, assessment=self.a, words=self.words.cleaned_by(_plain)) for s in shown]
-        return self._card(
+        entries = [report.safety_entry(s, now=self.a.now, words=self.words.cleaned_by(plain)) for s in shown]
+        return self.frame.card(
             "safety",
             summary=self._safety_summary(),
             indicator="warning",
@@ -210,11 +180,11 @@ class _Page:
         drugs = sorted({drug for s in results for drug in s.rule.drugs})
         severities = dict.fromkeys(self.words.term_of_card("severity", s.rule.severity) for s in results)
         return (
-            _own(", ".join(drugs)),
-            _own(", ".join(severities)),
-            _own("; ".join(_clean(s.rule.title) for s in results)),
-            _own(self.words.term_of_card("finding", results[0].finding.presence)),
-            _own(report.because(results[0].outcome, words=self.words)),
+            own(", ".join(drugs)),
+            own(", ".join(severities)),
+            own("; ".join(clean(s.rule.title) for s in results)),
+            own(self.words.term_of_card("finding", results[0].finding.presence)),
+            own(report.because(results[0].outcome, words=self.words)),
         )
 
     def _safety_lines(self) -> list[Safe]:
@@ -222,10 +192,10 @@ class _Page:
         lines = []
         for results in self._safety_groups():
             drugs, severity, title, state, why = self._safety_row(results)
-            lines.append(_own(f"{title} ({severity}, {drugs}): {state}, {why}"))
+            lines.append(own(f"{title} ({severity}, {drugs}): {state}, {why}"))
         missing = ", ".join(self.words.term("required", name) for name in self._required_missing())
         if missing:
-            lines.append(_own(self.words.card("detail", "required_missing", missing=missing)))
+            lines.append(own(self.words.card("detail", "required_missing", missing=missing)))
         return lines
 
     def _required_missing(self) -> list[str]:
@@ -235,18 +205,18 @@ class _Page:
         if self.a.row.id == "population-unknown":
             unknown = [c for c in self.full.criteria if c.id in {"P-AGE", "P-COVID"} and c.finding is Finding.UNKNOWN]
             inputs = " and ".join(c.criterion.title for c in unknown)
-            return [_own(self.words.card("detail", "population_unknown", inputs=inputs))]
+            return [own(self.words.card("detail", "population_unknown", inputs=inputs))]
         if self.a.row.id == "rescue-not-met":
             rescue = next(c for c in self.full.criteria if c.id == "P-RESCUE")
             why = report.because(rescue.outcome, words=self.words)
             line = self.words.card("detail", "rescue_not_met", why=why)
             if any(a.input == "prone" for a in rescue.outcome.because):
                 line += " " + self.words.card("detail", "rescue_prone")
-            return [_own(line)]
+            return [own(line)]
         return []
 
     def _holds(self, until: datetime | None) -> list[Safe]:
-        return [] if until is None else [_own(self.words.card("changes", "holds", until=self._time(until)))]
+        return [] if until is None else [own(self.words.card("changes", "holds", until=self.frame.time(until)))]
 
     def _changes(self, protocol: str) -> list[Safe]:
         """What would change a verdict: what is shown is a condition on the record, never something to be done; nothing
@@ -262,10 +232,10 @@ class _Page:
         for flip in flips[:MOST_CHANGES]:
             key = "to_met" if flip.to is Finding.MET else "to_not_met"
             changes = self.words.card("changes", "and").join(map(self._change, flip.changes))
-            lines.append(_own(self.words.card("changes", key, what=subject, changes=changes)))
+            lines.append(own(self.words.card("changes", key, what=subject, changes=changes)))
         if len(flips) > MOST_CHANGES:
-            lines.append(_own(self.words.card("detail", "more", count=str(len(flips) - MOST_CHANGES))))
-        return self._section("changes", lines)
+            lines.append(own(self.words.card("detail", "more", count=str(len(flips) - MOST_CHANGES))))
+        return self.frame.section("changes", lines)
 
     def _change(self, change: Change) -> str:
         key = "number" if change.spans else "state"
@@ -273,30 +243,30 @@ class _Page:
         return self.words.card("changes", key, input=title, needs=needs, has=self.words.has(change))
 
     def _criteria(self) -> list[Safe]:
-        header = tuple(_own(h) for h in ("Criterion", "Value", "Age", "Threshold", "Finding"))
+        header = tuple(own(h) for h in ("Criterion", "Value", "Age", "Threshold", "Finding"))
         rows = [self._criterion_row(c) for c in self.full.criteria]
-        return [self._heading("criteria"), markdown.table(header, rows)]
+        return [self.frame.heading("criteria"), markdown.table(header, rows)]
 
     def _criterion_row(self, c: CriterionResult) -> tuple[Safe, ...]:
         relevant = [a for a in c.outcome.asked if a.finding is not Finding.UNKNOWN or a in c.outcome.because]
         values = [self._value(a) for a in relevant]
         if len(relevant) > 1:
-            values = [_own(f"{self.words.input_title(a.input)}: {v}") for a, v in zip(relevant, values, strict=True)]
+            values = [own(f"{self.words.input_title(a.input)}: {v}") for a, v in zip(relevant, values, strict=True)]
         finding = f"**{self.words.term_of_card('finding', c.finding.value)}**"
         open_values = [a for a in c.outcome.because if a.finding is Finding.UNKNOWN and _is_value(a)]
         if open_values:
             finding += ": " + "; ".join(self.words.reason(a.reason) for a in open_values)
         return (
             markdown.text(c.criterion.title),
-            _own("; ".join(values)),
-            _own(self._age(c.outcome.evidence)),
+            own("; ".join(values)),
+            own(self._age(c.outcome.evidence)),
             markdown.text(c.criterion.threshold, limit=300),
-            _own(finding),
+            own(finding),
         )
 
     def _value(self, answer: Answer) -> Safe:
         """A value as read; where there is none, or only a yes or no, the reason says more."""
-        return markdown.text(answer.shown) if _is_value(answer) else self._reason(answer.reason)
+        return markdown.text(answer.shown) if _is_value(answer) else self.frame.reason(answer.reason)
 
     def _age(self, evidence: Iterable[Evidence]) -> str:
         """The newest and the oldest of the results used; how long a therapy runs is said with its value."""
@@ -308,8 +278,8 @@ class _Page:
         return " to ".join(texts)
 
     def _already(self) -> list[Safe]:
-        known = [self._reason(r.reason) for _, r in self.a.study_drugs if r.state == "present"]
-        return self._section("already", [*known, *followup_card.not_started(self.a.follow_up, words=self.words)])
+        known = [self.frame.reason(r.reason) for _, r in self.a.study_drugs if r.state == "present"]
+        return self.frame.section("already", [*known, *followup_card.not_started(self.a.follow_up, words=self.words)])
 
     def _withheld(self) -> list[Safe]:
         """Why no order is offered: a safety finding with its drug and what is on record; what one missing source
@@ -318,20 +288,20 @@ class _Page:
         for reason in self.a.withheld:
             result = next((s for s in self.a.safety if s.rule.id == dict(reason.params).get("id")), None)
             if result is None:
-                lines.append(self._reason(reason))
+                lines.append(self.frame.reason(reason))
             elif result.finding is Finding.MET:
                 drugs = ", ".join(result.rule.drugs)
-                lines.append(_own(f"{result.rule.title} ({drugs}): {report.because(result.outcome, words=self.words)}"))
+                lines.append(own(f"{result.rule.title} ({drugs}): {report.because(result.outcome, words=self.words)}"))
         for results in self._safety_groups():
             if results[0].finding is Finding.UNKNOWN:
                 key = "safety_open" if len(results) == 1 else "safety_open_many"
                 why = report.because(results[0].outcome, words=self.words)
                 text = self.words.card("detail", key, title=results[0].rule.title, count=str(len(results)), why=why)
-                lines.append(_own(text))
+                lines.append(own(text))
         return lines
 
     def _confirmations(self) -> list[Safe]:
-        return self._section("confirmations", [_own(c.text) for c in self.full.protocol.confirmations])
+        return self.frame.section("confirmations", [own(c.text) for c in self.full.protocol.confirmations])
 
     def _closing(self, *, ordering: bool) -> list[Safe]:
         """What has to be known before deciding; what only an order raises is left out where none can follow."""
@@ -345,13 +315,13 @@ class _Page:
             lines += self._watched()
         lines += [self.words.reason(n.reason) for n in self.a.notes if n.reason.code != "confirm-no-ecmo"]
         lines += self._register()
-        parts = self._section("lines", [_own(line) for line in lines])
+        parts = self.frame.section("lines", [own(line) for line in lines])
         parts += [
-            self._heading("alternatives"),
-            _own(self.words.card("detail", "alternatives", found=self._standard())),
+            self.frame.heading("alternatives"),
+            own(self.words.card("detail", "alternatives", found=self._standard())),
         ]
-        parts += [self._heading("evidence"), _own(self.words.card("detail", "evidence"))]
-        parts += self._not_looked_at()
+        parts += [self.frame.heading("evidence"), own(self.words.card("detail", "evidence"))]
+        parts += self.frame.not_looked_at()
         parts.append(self._version())
         return parts
 
@@ -392,7 +362,7 @@ class _Page:
         text = self.words.card("detail", "culture_none" if b.culture_read else "culture_lost")
         if b.blood_culture is not None:
             what = b.blood_culture.original or b.blood_culture.label
-            when = self._time(b.blood_culture.when.earliest)
+            when = self.frame.time(b.blood_culture.when.earliest)
             text = ", ".join(filter(None, (markdown.text(b.blood_culture.coded), markdown.text(what), when)))
         return self.words.card("detail", "culture", culture=text)
 
@@ -403,10 +373,10 @@ class _Page:
         peep = "not found" if b.peep is None else f"{_number(b.peep)} cmH2O"
         lines = [
             self.words.card("detail", "phase", pcr=pcr, ventilated=ventilated),
-            self.words.card("detail", "ventilator", peep=peep, ecmo=_clean(ecmo) or "could not be determined"),
+            self.words.card("detail", "ventilator", peep=peep, ecmo=clean(ecmo) or "could not be determined"),
         ]
         if b.position:
-            lines.append(self.words.card("detail", "position", position=_clean(b.position)))
+            lines.append(self.words.card("detail", "position", position=clean(b.position)))
         return lines
 
     def _differences(self) -> str:
@@ -419,119 +389,39 @@ class _Page:
     def _standard(self) -> str:
         b = self.a.background
         if b.standard:
-            return ", ".join(f"{name} ({self._time(moment) if moment else 'no date'})" for name, moment in b.standard)
+            return ", ".join(
+                f"{name} ({self.frame.time(moment) if moment else 'no date'})" for name, moment in b.standard
+            )
         return self.words.card("detail", "alternatives_none" if b.standard_read else "alternatives_lost")
 
-    def _not_looked_at(self) -> list[Safe]:
-        """One line a source, which of its searches, and what is unchecked for it (reading 7); then what was there and
-        could not be used."""
-        searches: dict[tuple[str, str, str], list[str]] = {}
-        for source in self.a.lost:
-            line = f"{source.resource_type}: {self.words.source(source)}"
-            key = "checked_in_part" if source.outcome == "partial" else "not_checked"
-            what = self.words.term_of_card("unchecked", source.resource_type)
-            searches.setdefault((key, line, what), []).append(self.words.term("source", source.key))
-        lost = [
-            _own(self.words.card("detail", key, line=line, searches=", ".join(names), what=what))
-            for (key, line, what), names in searches.items()
-        ]
-        used = list(dict.fromkeys(_own(f"{self.words.gap_subject(g)}: {self.words.gap(g)}") for g in self.a.gaps))
-        if len(used) > MOST_GAPS:
-            more = self.words.card("detail", "more", count=str(len(used) - MOST_GAPS))
-            used = [*used[:MOST_GAPS], _own(more)]
-        return [*self._section("not_looked_at", lost), *self._section("not_used", used)]
-
     def _version(self) -> Safe:
-        """The protocols that speak, and the dates of the evidence."""
+        """With the protocols that speak."""
         speaking = [(p.protocol.id, p.protocol.version) for p in self.a.protocols if p.protocol.speak]
         if self.a.row.card == "course":
             speaking.append((self.a.follow_up.follow_up.id, self.a.follow_up.follow_up.version))
-        return _own(
-            self.words.card(
-                "detail",
-                "version",
-                now=self._time(self.a.now),
-                version=", ".join(f"{id_} {version}" for id_, version in speaking),
-                status=self.words.setting("knowledge_status"),
-                reviewed=self.words.setting("evidence_reviewed"),
-                expires=self.words.setting("evidence_expires"),
-            )
-        )
-
-    def _review_over(self) -> list[Safe]:
-        """The first line of every card once the review of the evidence has expired, on the facility's calendar."""
-        if not is_over(self.words.setting("evidence_expires"), self.a.now.astimezone(self.zone).date()):
-            return []
-        reviewed, months = self.words.setting("evidence_reviewed"), self.words.setting(MONTHS)
-        return [_own(f"**{self.words.card('detail', 'expired', reviewed=reviewed, months=months)}**")]
-
-    def _reason(self, reason: Reason) -> Safe:
-        return _own(self.words.reason(reason))
-
-    def _heading(self, key: str) -> Safe:
-        return _own(f"**{self.words.card('heading', key)}**")
-
-    def _section(self, key: str, items: list[Safe]) -> list[Safe]:
-        return [self._heading(key), markdown.bullets(items)] if items else []
-
-    def _time(self, moment: datetime) -> str:
-        return moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M %Z")
+        return self.frame.version(speaking)
 
     def _entries(self) -> dict[str, Any]:
-        plain = self.words.cleaned_by(_plain)
+        words = self.words.cleaned_by(plain)
         ids = (*(p.protocol.id for p in self.a.protocols), self.a.follow_up.follow_up.id)
         entries: dict[str, Any] = {
             "protocols": report.protocol_entries(
-                self.a, words=plain, ids=[id_ for id_ in ids if not self.a.is_silenced(id_)], outlook=self.outlook
+                self.a, words=words, ids=[id_ for id_ in ids if not self.a.is_silenced(id_)], outlook=self.outlook
             )
         }
         return entries | self._reading()
+
+    def _suggestion(self, number: int, draft: Draft) -> Suggestion:
+        return Suggestion(
+            label=draft.label,
+            uuid=str(uuid5(self.frame.decision, f"suggestion/{number}")),
+            actions=(Action(type="create", description=draft.description, resource=draft.resource),),
+        )
 
     def _reading(self) -> dict[str, Any]:
         """What the server could not be asked, where there is something of it."""
         broader = report.asked_without(self.a)
         return {"sources": broader} if broader else {}
-
-    def _suggestion(self, number: int, draft: Draft) -> Suggestion:
-        return Suggestion(
-            label=draft.label,
-            uuid=str(uuid5(self.decision, f"suggestion/{number}")),
-            actions=(Action(type="create", description=draft.description, resource=draft.resource),),
-        )
-
-    def _card(
-        self,
-        name: str,
-        *,
-        summary: str,
-        indicator: Any,
-        parts: Sequence[Safe],
-        extension: dict[str, Any],
-        suggestions: tuple[Suggestion, ...] = (),
-    ) -> Card:
-        return Card(
-            summary=markdown.plain(summary, limit=SUMMARY_LIMIT),
-            indicator=indicator,
-            source=_source(self.words, self.source_url),
-            detail="\n\n".join([*self._review_over(), *parts]),
-            uuid=str(uuid5(self.decision, f"card/{name}")),
-            suggestions=suggestions,
-            selection_behavior="any" if suggestions else None,
-            override_reasons=_overrides(self.words),
-            links=(EVIDENCE_LINK,),
-            extension=extension,
-        )
-
-
-def _source(words: Words, url: str | None) -> Source:
-    return Source(label=words.setting("source_label"), url=url, topic=TOPIC)
-
-
-def _overrides(words: Words) -> tuple[OverrideReason, ...]:
-    return tuple(
-        OverrideReason(code=row["code"], system=row.get("system", SYSTEM), display=row["display"])
-        for row in words.overrides()
-    )
 
 
 def _is_value(answer: Answer) -> bool:
@@ -547,16 +437,3 @@ def _days(days: int | None, suffix: str) -> str:
 
 def _number(m: Measurement) -> str:
     return f"{m.comparator}{'' if m.value is None else decimal_text(m.value)}"
-
-
-def _clean(value: str) -> str:
-    return markdown.text(value)
-
-
-def _plain(value: str) -> str:
-    return markdown.plain(value, limit=200)
-
-
-def _own(value: str) -> Safe:
-    """Our own words around words already neutralised."""
-    return markdown.literal(value)

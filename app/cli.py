@@ -1,4 +1,4 @@
-"""One command, `rescue-cds`: serve, evaluate, doctor, demo, openapi."""
+"""One command, `rescue-cds`: serve, evaluate, doctor, protocols, stats, demo, openapi."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from app.observe import logs
 from app.protocols.fields import KnowledgeError
 from app.sandbox import demo
 from app.settings import DEFAULT_DB, Settings, SettingsError, dev, load, silenced_by
+from app.stats import command as stats
 from app.store.errors import StoreError
 from fhir_mappings.facts import Overlay
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except (UsageError, BundleError, doctor.Unusable, protocols.Unusable) as error:
+    except (UsageError, BundleError, doctor.Unusable, protocols.Unusable, stats.Unusable) as error:
         print(f"rescue-cds: {error}", file=sys.stderr)
         return 2
     except (SettingsError, KnowledgeError, StoreError) as error:
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor.register(commands)
     protocols.register(commands)
+    stats.register(commands)
 
     show = commands.add_parser("demo", help="the service, a FHIR sandbox with synthetic ICU patients, and a page")
     show.add_argument(
@@ -133,6 +135,11 @@ def _serve(options: argparse.Namespace) -> int:
         print("allow_unauthenticated = true: anybody who reaches this address is answered", file=sys.stderr)
     if settings.silenced:
         print(f"silenced: {', '.join(sorted(settings.silenced))}", file=sys.stderr)
+    if settings.silent:
+        print(f"silent, evaluated and recorded only: {', '.join(sorted(settings.silent))}", file=sys.stderr)
+    if settings.snooze is not None:
+        kinds = ", ".join(sorted(settings.snooze.kinds))
+        print(f"snoozed for {settings.snooze.hours:g} h while nothing changes: {kinds}", file=sys.stderr)
     print(f"CDS Hooks: http://{settings.host}:{settings.port}/cds-services", file=sys.stderr)
     gc.collect()
     gc.freeze()  # what was loaded stays: looking through it again and again costs pauses of a tenth of a second

@@ -496,6 +496,49 @@ async def _read_by_id(resource_type: str, ids: Sequence[str], reader: _Reader) -
     return await reader.fetch(query)
 
 
+async def named_medications(
+    references: Sequence[str],
+    *,
+    prefetch: Mapping[str, bytes] | None,
+    base: str | None,
+    access: Access,
+    gateway: Gateway,
+    budget: Budget,
+) -> dict[str, bytes]:
+    """Medications by what orders call them: from what the client sent along, else from the server. What is not found
+    is left out; nothing is raised for what a client or a server sent."""
+    found: dict[str, bytes] = {}
+    for value in (prefetch or {}).values():
+        for entry in _sent_along(value):
+            found.update({name: entry.raw for name in (f"{_MEDICATION}/{entry.id}", entry.full_url) if name})
+    ids: dict[str, None] = {}
+    for reference in references:
+        match = _MEDICATION_REFERENCE.fullmatch(reference.removeprefix(f"{base}/"))
+        if match and f"{_MEDICATION}/{match.group(1)}" not in found:
+            ids[match.group(1)] = None
+    if base is not None and ids:
+        query = Query(_MEDICATION, params=(("_id", ",".join(ids)), ("_count", str(len(ids)))))
+        fetched = await gateway.fetch(query, base=base, access=access, budget=budget)
+        read = [entry for page in fetched.pages for entry in page.entries if entry.resource_type == _MEDICATION]
+        found.update({f"{_MEDICATION}/{entry.id}": entry.raw for entry in read})
+    for reference in references:  # an absolute reference to this very server
+        inner = reference.removeprefix(f"{base}/") if base else reference
+        if inner in found:
+            found.setdefault(reference, found[inner])
+    return found
+
+
+def _sent_along(value: bytes) -> list[sieve.Entry]:
+    inner = sent.unwrap(value)
+    if inner is None or b'"Medication"' not in inner:
+        return []
+    try:
+        page = sieve.page(inner)
+    except Unreadable:
+        return []
+    return [entry for entry in page.entries if entry.resource_type == _MEDICATION]
+
+
 # --- specimens of blood gases -----------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -12,14 +12,16 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import knowledge
-from app.api.routes import refusal, router
+from app.api.routes import guarded, refusal, router
 from app.gateway.fhir import Gateway
+from app.knowledge import Bedside
 from app.service import HookService
 from app.settings import LOCAL_ORIGINS, Settings
+from app.stats import page
 from app.store.decisions import Store
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -28,12 +30,13 @@ MAX_HEADER_BYTES = 32 * 1024
 def create_app(
     settings: Settings,
     *,
+    bedside: Bedside | None = None,
     gateway: Gateway | None = None,
     store: Store | None = None,
     clock: Callable[[], datetime] | None = None,
 ) -> FastAPI:
     """The service. Raises KnowledgeError, SettingsError or BadDatabase when it must not start."""
-    bedside = knowledge.load()
+    bedside = bedside or knowledge.load()
     service = HookService(
         settings,
         bedside=bedside,
@@ -64,6 +67,8 @@ def create_app(
         redirect_slashes=False,
     )
     app.include_router(router(service))
+    if settings.profile == "dev":  # nobody is asked who he is, so elsewhere the page is made by `rescue-cds stats`
+        app.add_route("/stats", _statistics(service), include_in_schema=False)
     app.add_exception_handler(HTTPException, _http_refusal)
     app.add_middleware(HeaderLimit)
     app.add_middleware(  # the last one added is the outermost: every refusal carries its headers
@@ -75,6 +80,20 @@ def create_app(
     )
     app.state.service = service
     return app
+
+
+def _statistics(service: HookService) -> Callable[[Request], Awaitable[Response]]:
+    """The page for the clinical owner, of the decisions so far."""
+    zone = service.settings.tenants[0].zone
+
+    async def statistics(_: Request) -> Response:
+        async def answered() -> Response:
+            found = await page.of_store(service.settings.db, bedside=service.bedside, now=service.clock(), zone=zone)
+            return HTMLResponse(found, headers={"cache-control": "no-store"})
+
+        return await guarded(answered)
+
+    return statistics
 
 
 class HeaderLimit:

@@ -60,6 +60,11 @@ LONG_ACTING: Final = (
 )
 """Drugs whose effect, or whose course, outlasts the look-back of all administrations: asked for by code."""
 
+COURSE_NEEDS: Final = (
+    *("virology", "conditions", "orders", "orders-recent", "administrations", "long-acting", "statements"),
+)
+"""What tells whether a course is running, for which illness, and which drugs a patient receives."""
+
 _RESERVED = str.maketrans({mark: "\\" + mark for mark in "\\,|$"})
 _COMMA = re.compile(r"(?<!\\),")
 _BAR = re.compile(r"(?<!\\)\|")

@@ -16,6 +16,7 @@ from app.clinical.changes import Flip
 from app.clinical.criteria import Outcome
 from app.clinical.findings import Finding
 from app.clinical.followup import FollowUpResult
+from app.clinical.orders import OrderAssessment
 from app.clinical.reading import Evidence, Reason, decimal_text
 from app.clinical.results import CriterionResult, ProtocolResult, SafetyResult
 from app.clinical.trends import Trend
@@ -41,7 +42,7 @@ def document(
         "now": instant(assessment.now),
         "patient": assessment.patient,
         "protocols": protocol_entries(assessment, words=words, ids=shown, outlook=outlook),
-        "safety": [safety_entry(s, assessment=assessment, words=words) for s in assessment.safety],
+        "safety": [safety_entry(s, now=assessment.now, words=words) for s in assessment.safety],
         "gaps": gaps(assessment, words=words),
     }
 
@@ -198,7 +199,7 @@ def criterion_entry(result: CriterionResult, *, assessment: Assessment, words: W
     return entry
 
 
-def safety_entry(result: SafetyResult, *, assessment: Assessment, words: Words) -> dict[str, Any]:
+def safety_entry(result: SafetyResult, *, now: datetime, words: Words) -> dict[str, Any]:
     """One safety finding."""
     entry: dict[str, Any] = {
         "id": result.rule.id,
@@ -209,7 +210,7 @@ def safety_entry(result: SafetyResult, *, assessment: Assessment, words: Words) 
     }
     if result.finding is Finding.UNKNOWN:
         entry["missing"] = list(result.outcome.missing)
-    entry["evidence"] = evidence(result.outcome.evidence, now=assessment.now)
+    entry["evidence"] = evidence(result.outcome.evidence, now=now)
     return entry
 
 
@@ -240,7 +241,7 @@ def evidence(entries: Iterable[Evidence], *, now: datetime) -> list[dict[str, st
     return found
 
 
-def gaps(assessment: Assessment, *, words: Words) -> list[dict[str, str]]:
+def gaps(assessment: Assessment | OrderAssessment, *, words: Words) -> list[dict[str, str]]:
     """What could not be looked at, then what was there and could not be used."""
     refused = [
         {"source": printable(gap.reference.partition("/")[0]) or gap.source, "why": words.gap(gap), "need": gap.source}
@@ -255,7 +256,7 @@ def lost(source: Source, *, words: Words) -> dict[str, str]:
     return {"source": source.resource_type, "why": words.source_briefly(source), "need": source.key}
 
 
-def asked_without(assessment: Assessment) -> list[dict[str, Any]]:
+def asked_without(assessment: Assessment | OrderAssessment) -> list[dict[str, Any]]:
     """Sources that were read without search parameters which the server does not take: broader than planned."""
     return [{"source": s.resource_type, "need": s.key, "asked_without": list(s.unsent)} for s in assessment.broader]
 

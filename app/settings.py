@@ -22,7 +22,7 @@ from app.gateway import address, scopes
 from app.gateway.backend_services import Algorithm, Credentials, load_key
 from app.gateway.budget import READS
 from app.gateway.fhir import Limits
-from app.protocols import loader
+from app.protocols import loader, orders
 from fhir_mappings import units
 from fhir_mappings.coding import Coding, key
 from fhir_mappings.facts import Overlay
@@ -43,6 +43,9 @@ HOOKS_AT_ONCE: Final = 64
 
 ANONYMOUS: Final = "anonymous"
 DEFAULT_DB: Final = "sqlite+aiosqlite:///rescue-cds.db"
+
+SILENT: Final = "silent"
+"""The mode of a caller who is shown nothing, while everything is evaluated and recorded."""
 
 SILENCED: Final = "RESCUE_CDS_SILENCED"
 """An environment variable that silences beside the file: "all", or ids with commas between them."""
@@ -76,16 +79,18 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One CDS client: the tenants it may speak for and the service ids it may call (empty: all)."""
+    """One CDS client: the tenants it may speak for, the service ids it may call (empty: all), and whether it is only
+    evaluated and recorded (`silent`)."""
 
     id: str
     tenants: tuple[str, ...]
     allowed: tuple[str, ...] = ()
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `modes` are switches of the client's record, for example `not-evaluated-as-card`."""
+    """Who asks. `modes` are switches of the client's record: `not-evaluated-as-card`, `silent`."""
 
     client: str
     tenant: Tenant
@@ -103,10 +108,20 @@ class BodyLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Snooze:
+    """For how long an unchanged state is not shown to the same user again, and of which kinds of card (reading 7)."""
+
+    hours: float = 12.0
+    kinds: frozenset[str] = frozenset({"undetermined"})
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of it, checked. `cors_origins` are exact origins; the dev profile adds those of `LOCAL_ORIGINS`.
 
-    `silenced` are protocols that may say nothing, or "all". `public_url` is where clinicians reach the service.
+    `silenced` are protocols that may say nothing, or "all"; `silent` are those that are evaluated and recorded as ever
+    while nobody is shown their cards. `snooze` None: every state is shown each time. `public_url` is where clinicians
+    reach the service.
     """
 
     profile: Literal["dev", "file"]
@@ -126,6 +141,8 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     public_url: str | None = None
     silenced: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
+    snooze: Snooze | None = None
 
     @property
     def published_at(self) -> str | None:
@@ -148,6 +165,7 @@ class Settings:
     def anonymous(self) -> Caller:
         """The caller of a request that nobody has authenticated: there is one tenant then."""
         modes = frozenset({"not-evaluated-as-card"} if self.not_evaluated_as == "card" else ())
+        modes |= {SILENT} if EVERYTHING in self.silent else frozenset()
         return Caller(ANONYMOUS, self.tenants[0], modes)
 
 
@@ -196,6 +214,14 @@ class _Service(_Model):
 
 class _Protocols(_Model):
     silenced: list[_Name] | _Name = []
+    silent: list[_Name] | _Name = []
+
+
+class _Snooze(_Model):
+    hours: Decimal | int = Field(default=12, gt=0, le=168)
+    kinds: list[Literal["undetermined", "thresholds-met", "course", "safety", "order-select", "order-sign"]] = [
+        "undetermined"
+    ]
 
 
 class _Body(_Model):
@@ -241,11 +267,13 @@ class _Client(_Model):
     id: _Name
     tenants: list[_Name] = Field(min_length=1)
     allowed: list[_Name] = []
+    silent: bool = False
 
 
 class _File(_Model):
     service: _Service = _Service()
     protocols: _Protocols = _Protocols()
+    snooze: _Snooze | None = None
     body: _Body = _Body()
     fhir: _Fhir = _Fhir()
     store: _Store = _Store()
@@ -310,7 +338,7 @@ def load(path: Path) -> Settings:
         tenants,
         host=service.host,
         port=service.port,
-        clients=tuple(Client(c.id, tuple(c.tenants), tuple(c.allowed)) for c in read.clients),
+        clients=tuple(Client(c.id, tuple(c.tenants), tuple(c.allowed), c.silent) for c in read.clients),
         allow_unauthenticated=service.allow_unauthenticated,
         deadline_seconds=float(service.deadline_seconds),
         hooks_at_once=service.hooks_at_once,
@@ -332,6 +360,8 @@ def load(path: Path) -> Settings:
         ),
         public_url=None if service.public_url is None else _public(service.public_url, where=f"{path}: service"),
         silenced=_silenced(read.protocols.silenced, where=f"{path}: protocols.silenced"),
+        silent=_silenced(read.protocols.silent, where=f"{path}: protocols.silent"),
+        snooze=None if read.snooze is None else Snooze(float(read.snooze.hours), frozenset(read.snooze.kinds)),
     )
 
 
@@ -348,7 +378,7 @@ def _silenced(said: Sequence[str] | str, *, where: str) -> frozenset[str]:
         return frozenset({EVERYTHING})
     if not names:
         return frozenset()
-    known = dict.fromkeys((*(p.id for p in loader.load().knowledge.protocols), FOLLOW_UP))
+    known = dict.fromkeys((*(p.id for p in loader.load().knowledge.protocols), FOLLOW_UP, orders.ID))
     if not names <= known.keys():
         raise SettingsError(f'{where}: no protocol of that id: write "{EVERYTHING}", or some of {", ".join(known)}')
     return frozenset(names)

@@ -15,7 +15,7 @@ from typing import Any
 
 from app.clinical.knowledge import Action, Criterion, FollowUp, Knowledge, Limit, Node, Origin, Protocol
 from app.clinical.reading import decimal_text, unit_text
-from app.protocols import loader, page, sentences
+from app.protocols import loader, orders, page, sentences
 from app.protocols.loader import Library
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "safety" / "clinical-knowledge.md"
@@ -42,6 +42,7 @@ def text(library: Library) -> str:
     known = library.knowledge
     protocols: list[Protocol | FollowUp] = [*known.protocols, known.follow_up]
     signed = [p.id for p in protocols if p.reviewed_by]
+    signed += [orders.ID] if page.signatures(known.order_checks)[1] else []
     head = _HEAD.format(
         signed=f"Signed: {', '.join(signed)}." if signed else "**No clinician has signed any of this.**"
     )
@@ -49,6 +50,7 @@ def text(library: Library) -> str:
     parts += [_protocol(library, protocol) for protocol in known.protocols]
     parts += [_safety(known), _groups(known), _inputs(known), _limits("Limits", "shared/inputs.toml", known.limits)]
     parts += [_steroids(library), _treatment(library), _rows(known), _follow_up(known, known.follow_up)]
+    parts.append(_orders(known))
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
@@ -243,6 +245,21 @@ def _follow_up(known: Knowledge, course: FollowUp) -> str:
             table(("quantity", "unit", "inclusion", *days, *_ORIGIN), means),
             _limits("Limits of the follow-up", f"{folder}/followup.toml", course.limits),
         ]
+    )
+
+
+def _orders(known: Knowledge) -> str:
+    status, names = page.signatures(known.order_checks)
+    rows = [
+        (c.id, c.severity, c.card, page.speaks_at(c), c.title, page.by_order_rule(c), c.advice, *_origin(c.origin))
+        for c in known.order_checks
+    ]
+    heads = ("id", "severity", "card", "alone worth a card at", "what", "present", "on the card", *_ORIGIN)
+    return (
+        f"## `{orders.ID}`: orders that are being written or signed\n\n`app/protocols/{orders.FILE}`, version "
+        f"{known.order_version}, status {status}, reviewed by {', '.join(names) or 'nobody'}. Beside the safety "
+        "findings of the drug; doses and days are those of the schedules above. In words: "
+        f"[clinical-knowledge.md](../clinical-knowledge.md#orders).\n\n{table(heads, rows)}"
     )
 
 

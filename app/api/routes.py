@@ -13,11 +13,10 @@ from starlette.responses import PlainTextResponse, Response
 
 from app import attributes
 from app.api import body, schema
-from app.knowledge import PATIENT_VIEW
 from app.service import HookService
 from app.store.errors import StoreError
 from cds_hooks import discovery
-from cds_hooks.errors import CdsHooksError, NotFound, operation_outcome
+from cds_hooks.errors import CdsHooksError, operation_outcome
 
 log = logging.getLogger(__name__)
 JSON = "application/json"
@@ -31,7 +30,6 @@ def router(service: HookService) -> APIRouter:
     document = msgspec.json.encode(discovery.document(service.descriptions))
     sheet = msgspec.json.encode(service.bedside.attributes)
     sheet_as_text = attributes.text(service.bedside.attributes)
-    hooks = {PATIENT_VIEW: service.patient_view}
     under_way = 0
 
     async def discover() -> Response:
@@ -48,18 +46,25 @@ def router(service: HookService) -> APIRouter:
     async def call(request: Request, id: str) -> Response:  # noqa: A002  (the standard's name)
         async def answered() -> Response:
             nonlocal under_way
-            hook = hooks.get(id)
-            if hook is None:
-                raise NotFound("no service of that id: see /cds-services")
+            service.require(id)
             received = await body.read(request, limits=service.settings.body)
             if under_way >= service.settings.hooks_at_once:  # counted from here: a slow sender takes nobody's place
                 return refusal(503, "throttled", "too many calls are being answered: nothing was evaluated, try again")
             under_way += 1
             try:
-                answer = await hook(received, caller=service.settings.anonymous)
+                answer = await service.answer(id, received, caller=service.settings.anonymous)
             finally:
                 under_way -= 1
             return Response(answer.body, status_code=answer.status, media_type=JSON)
+
+        return await guarded(answered)
+
+    async def take_feedback(request: Request, id: str) -> Response:  # noqa: A002
+        async def answered() -> Response:
+            service.require(id)
+            received = await body.read(request, limits=service.settings.body)
+            await service.feedback(id, received, caller=service.settings.anonymous)
+            return Response(b"{}", media_type=JSON)
 
         return await guarded(answered)
 
@@ -120,6 +125,19 @@ def router(service: HookService) -> APIRouter:
             include_in_schema=shown,
             responses=answers | schema.refusals(400, 404, 408, 412, 413, 415, 431, 500, 503),
             openapi_extra={"requestBody": {"required": True, "content": schema.json_content(schema.REQUEST)}},
+        )
+    kept: dict[int | str, dict[str, Any]] = {200: {"description": "kept", "content": schema.json_content(schema.EMPTY)}}
+    for path in ("/cds-services/{id}/feedback", "/cds-services/{id}/feedback/"):
+        shown = not path.endswith("/")
+        routes.add_api_route(
+            path,
+            _with_path(take_feedback),
+            methods=["POST"],
+            summary="What became of cards",
+            operation_id="feedback" if shown else None,
+            include_in_schema=shown,
+            responses=kept | schema.refusals(400, 404, 408, 413, 415, 431, 500, 503),
+            openapi_extra={"requestBody": {"required": True, "content": schema.json_content(schema.FEEDBACK)}},
         )
     return routes
 

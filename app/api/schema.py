@@ -31,7 +31,7 @@ REQUEST: dict[str, Any] = {
     "type": "object",
     "required": ["hook", "hookInstance", "context"],
     "properties": {
-        "hook": {"const": "patient-view"},
+        "hook": {"enum": ["patient-view", "order-select", "order-sign"], "description": "the hook of the service"},
         "hookInstance": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": r"^[A-Za-z0-9._:\-]+$"},
         "fhirServer": {"type": "string", "format": "uri"},
         "fhirAuthorization": {
@@ -53,6 +53,22 @@ REQUEST: dict[str, Any] = {
                 "userId": {"type": "string"},
                 "patientId": {"type": "string", "minLength": 1, "maxLength": 200},
                 "encounterId": {"type": "string"},
+                "draftOrders": {
+                    "type": "object",
+                    "description": "order hooks, required there: a Bundle of the unsigned orders",
+                    "properties": {
+                        "resourceType": {"const": "Bundle"},
+                        "entry": {
+                            "type": "array",
+                            "items": {"type": "object", "properties": {"resource": {"type": "object"}}},
+                        },
+                    },
+                },
+                "selections": {
+                    "type": "array",
+                    "description": "order-select: the orders that were just picked, as Type/id",
+                    "items": {"type": "string"},
+                },
             },
         },
         "prefetch": {
@@ -61,6 +77,46 @@ REQUEST: dict[str, Any] = {
             "additionalProperties": {"type": ["object", "null"]},
         },
         "extension": {"type": "object"},
+    },
+}
+
+EMPTY: dict[str, Any] = {"type": "object", "maxProperties": 0}
+
+FEEDBACK: dict[str, Any] = {
+    "type": "object",
+    "required": ["feedback"],
+    "properties": {
+        "feedback": {
+            "type": "array",
+            "maxItems": 1000,
+            "items": {
+                "type": "object",
+                "required": ["card", "outcome"],
+                "properties": {
+                    "card": {"type": "string", "minLength": 1, "maxLength": 512, "pattern": r"\S"},
+                    "outcome": {"enum": ["accepted", "overridden"]},
+                    "acceptedSuggestions": {
+                        "type": "array",
+                        "items": {"type": "object", "properties": {"id": {"type": "string"}}},
+                    },
+                    "overrideReason": {
+                        "type": "object",
+                        "properties": {
+                            "reason": {
+                                "type": "object",
+                                "properties": {
+                                    "code": {"type": "string"},
+                                    "system": {"type": "string"},
+                                    "display": {"type": "string"},
+                                },
+                            },
+                            "userComment": {"type": "string", "description": "kept as patient data"},
+                        },
+                    },
+                    "outcomeTimestamp": {"type": "string", "format": "date-time"},
+                },
+            },
+        }
     },
 }
 
@@ -106,11 +162,15 @@ CARD: dict[str, Any] = {
                         "maxItems": 1,
                         "items": {
                             "type": "object",
-                            "required": ["type", "description", "resource"],
+                            "required": ["type", "description"],
                             "properties": {
-                                "type": {"const": "create"},
+                                "type": {"enum": ["create", "update", "delete"]},
                                 "description": {"type": "string"},
-                                "resource": {"type": "object", "description": "MedicationRequest draft (FHIR R4)"},
+                                "resource": {
+                                    "type": "object",
+                                    "description": "create and update: the whole MedicationRequest (FHIR R4)",
+                                },
+                                "resourceId": {"type": "string", "description": "delete: MedicationRequest/id"},
                             },
                         },
                     },
@@ -164,6 +224,7 @@ RESPONSE: dict[str, Any] = {
                                 "nothing-to-say",
                             ]
                         },
+                        "would_be": {"type": "string", "description": "silent: the outcome it would have had"},
                         "gaps": {
                             "type": "array",
                             "items": {

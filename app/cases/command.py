@@ -13,7 +13,7 @@ from app import knowledge
 from app.cases import files, running
 from app.cases.files import Case
 from app.cases.language import CaseError
-from app.protocols import loader, page
+from app.protocols import loader, orders, page
 from app.protocols.fields import KnowledgeError
 
 OK, FLIPS, UNUSABLE = 0, 1, 2
@@ -75,7 +75,11 @@ def _list(_: argparse.Namespace) -> int:
 
 def _row(library: loader.Library, id_: str, *, cases: int) -> tuple[str, ...]:
     known = library.knowledge
-    if id_ == known.follow_up.id:
+    if id_ == orders.ID:
+        status, names = page.signatures(known.order_checks)
+        counted, speaks = f"{len(known.order_checks)} checks", "on orders"
+        head = (id_, known.order_version, status, ", ".join(names))
+    elif id_ == known.follow_up.id:
         course = known.follow_up
         counted, speaks = f"{len(course.actions)} actions", "on treatment"
         head = (course.id, course.version, course.status, ", ".join(course.reviewed_by))

@@ -145,6 +145,8 @@ WORDS: Mapping[str, Callable[[Said], Any]] = MappingProxyType(
         "verdict": lambda s: s.assessment.protocol(s.protocol).verdict.value,
         "scope": lambda s: s.assessment.protocol(s.protocol).scope,
         "missing": lambda s: list(s.assessment.protocol(s.protocol).missing),
+        "not-met": lambda s: [c.id for c in s.assessment.protocol(s.protocol).criteria if c.finding is Finding.NOT_MET],
+        "speak": lambda s: [p.protocol.id for p in s.assessment.protocols if p.protocol.speak],
         "pf": lambda s: s.assessment.protocol(s.protocol).values.get("pf", "none"),
         "card": lambda s: s.assessment.row.card,
         "row": lambda s: s.assessment.row.id,
@@ -203,14 +205,14 @@ def disagreements(expect: Mapping[str, Any], said: Said) -> dict[str, tuple[Any,
 
 
 def _agrees(word: str, wanted: Any, got: Any) -> bool:
-    """Lists say what is among it, except `missing`, `orders` and `actions`, which are exact; text is looked for in all
-    cards."""
+    """Lists say what is among it, except `missing`, `not-met`, `speak`, `orders` and `actions`, which are exact; text
+    is looked for in all cards."""
     if word == "says":
         return all(phrase in got for phrase in wanted)
     if word in {"gaps", "on-record"}:
         return all(any(phrase in why for why in got) for phrase in wanted)
     if word in {"withheld", "confirm", "asks", "changes", "absolute", "relative", "monitor"}:
         return set(wanted) <= set(got) if wanted else not got
-    if word in {"missing", "actions"}:
+    if word in {"missing", "actions", "not-met", "speak"}:
         return sorted(wanted) == sorted(got)
     return bool(wanted == got)

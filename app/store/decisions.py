@@ -20,7 +20,16 @@ from app.store import engine
 from app.store import feedback as feedbacks
 from app.store.errors import BadDatabase, NotRecorded
 from app.store.feedback import Feedback, Kept
-from app.store.models import decision_answers, decision_cards, decision_facts, decisions, feedback_words, knowledge
+from app.store.models import (
+    Instant,
+    decision_answers,
+    decision_cards,
+    decision_facts,
+    decisions,
+    feedback_words,
+    knowledge,
+    snoozes,
+)
 from app.store.models import feedback as feedback_table
 
 
@@ -32,6 +41,17 @@ class Shown:
     name: str
     indicator: str
     suggestions: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """That this state was shown to this user of this patient, by the kind of card."""
+
+    client: str
+    user_digest: str
+    patient: str = field(repr=False)
+    kind: str = ""
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +84,8 @@ class Decision:
     reading: Mapping[str, Any] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
     cards: tuple[Shown, ...] = ()
+    snooze: Snooze | None = None
+    """Kept with the decision that shows a card; `get` does not give it back."""
 
 
 _DIALECT = sqlite.dialect(paramstyle="named")
@@ -74,6 +96,7 @@ _INSERT, _INSERT_FACTS, _INSERT_ANSWER, _INSERT_CARD = (
 _COLUMNS = tuple(
     (column.name, column.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)) for column in decisions.columns
 )
+_INSERT_SNOOZE = str(insert(snoozes).prefix_with("OR REPLACE").compile(dialect=_DIALECT))
 _KEEP = insert_once(knowledge).on_conflict_do_nothing()
 _SELECT = (
     select(
@@ -166,6 +189,31 @@ class Store:
             raise BadDatabase("the decision could not be read") from None
         return None if found is None else Decision(**found, cards=cards)
 
+    async def is_repeat(self, *, hook_instance: str, request_digest: str) -> bool:
+        """Whether this very request has been answered before. Raises BadDatabase."""
+        same = (decisions.c.request_digest == request_digest) & (decisions.c.hook_instance == hook_instance)
+        try:
+            async with self._engine.connect() as connection:
+                return await connection.scalar(select(decisions.c.id).where(same).limit(1)) is not None
+        except SQLAlchemyError:
+            raise BadDatabase("earlier decisions could not be read") from None
+
+    async def was_shown(self, snooze: Snooze, *, since: datetime) -> bool:
+        """Whether this state was shown to this user since then; what is older is removed. Raises BadDatabase."""
+        mine = (
+            (snoozes.c.client == snooze.client)
+            & (snoozes.c.user_digest == snooze.user_digest)
+            & (snoozes.c.patient == snooze.patient)
+            & (snoozes.c.kind == snooze.kind)
+            & (snoozes.c.state == snooze.state)
+        )
+        try:
+            async with self._engine.begin() as connection:
+                await connection.execute(delete(snoozes).where(snoozes.c.shown_at < since))
+                return await connection.scalar(select(snoozes.c.shown_at).where(mine)) is not None
+        except SQLAlchemyError:
+            raise BadDatabase("what was shown could not be read") from None
+
     async def keep_feedback(
         self, entries: Iterable[Feedback], *, client: str, service: str, received_at: datetime
     ) -> Kept:
@@ -189,6 +237,7 @@ class Store:
             async with self._engine.begin() as connection:
                 about = select(feedback_table.c.id).where(feedback_table.c.decision_id.in_(of_patient))
                 await connection.execute(delete(feedback_words).where(feedback_words.c.feedback_id.in_(about)))
+                await connection.execute(delete(snoozes).where(snoozes.c.patient == patient))
                 await connection.execute(delete(decision_answers).where(decision_answers.c.decision_id.in_(of_patient)))
                 removed = await connection.execute(delete(decision_facts).where(decision_facts.c.patient == patient))
         except SQLAlchemyError:
@@ -204,6 +253,12 @@ def _rows(decision: Decision) -> Iterator[tuple[str, dict[str, Any]]]:
         yield _INSERT_FACTS, {"decision_id": decision.id, "patient": decision.patient or "", "facts": decision.facts}
     if decision.answer is not None:
         yield _INSERT_ANSWER, {"decision_id": decision.id, "status": decision.status, "body": decision.answer}
+    if decision.snooze is not None:
+        yield (
+            _INSERT_SNOOZE,
+            {name: getattr(decision.snooze, name) for name in ("client", "user_digest", "patient", "kind", "state")}
+            | {"shown_at": _instant(decision.created_at)},
+        )
     for shown in decision.cards:
         yield (
             _INSERT_CARD,
@@ -215,3 +270,7 @@ def _rows(decision: Decision) -> Iterator[tuple[str, dict[str, Any]]]:
                 "suggestions": msgspec.json.encode(list(shown.suggestions)).decode(),
             },
         )
+
+
+def _instant(moment: datetime) -> str | None:
+    return Instant().process_bind_param(moment, _DIALECT)

@@ -74,9 +74,15 @@ async def migrate(engine: AsyncEngine) -> None:
         raise BadDatabase("the database cannot be opened: check its address, permissions and free space") from None
 
 
-def _upgrade(connection: Connection) -> None:
+def migrations() -> Config:
+    """Where the revisions of the schema are."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    config = migrations()
     config.attributes["connection"] = connection
     scripts = ScriptDirectory.from_config(config)
     newest = scripts.get_current_head()
@@ -86,7 +92,7 @@ def _upgrade(connection: Connection) -> None:
     if found is None:
         if inspect(connection).get_table_names():
             raise BadSchema("the database holds tables that are not of this service: give it a database of its own")
-    elif not _knows(scripts, found):
+    elif not knows(scripts, found):
         raise BadSchema(
             f"the database has schema revision {found}, this version knows up to {newest}: "
             "start the version that wrote it, or a newer one"
@@ -94,7 +100,8 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _knows(scripts: ScriptDirectory, revision: str) -> bool:
+def knows(scripts: ScriptDirectory, revision: str) -> bool:
+    """Whether this version has that revision."""
     try:
         return scripts.get_revision(revision) is not None
     except CommandError:

@@ -1,7 +1,7 @@
 """What became of the cards: kept once, joined to the decision that made the card.
 
 What a user typed (a comment, or the display of a reason of the client's own) may be about the patient: it is kept in a
-table of its own, only where the card is known, so that it goes with the patient's other data.
+table of its own, and only as long as the patient's other data of that decision are there, so that it goes with them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.models import decision_cards, feedback, feedback_words
+from app.store.models import decision_cards, decision_facts, feedback, feedback_words
 
 _SHORT = 64
 """Ids and codes longer than this, or with other characters, are kept as their digest: they may hold anything."""
@@ -58,9 +58,13 @@ async def keep(
         known = (
             (
                 await connection.execute(
-                    select(decision_cards.c.decision_id, decision_cards.c.suggestions).where(
-                        decision_cards.c.card == card
+                    select(
+                        decision_cards.c.decision_id,
+                        decision_cards.c.suggestions,
+                        decision_facts.c.decision_id.label("of_patient"),
                     )
+                    .outerjoin(decision_facts, decision_facts.c.decision_id == decision_cards.c.decision_id)
+                    .where(decision_cards.c.card == card)
                 )
             )
             .mappings()
@@ -76,7 +80,8 @@ async def keep(
             repeated += 1
             continue
         new += 1
-        if known is not None and (entry.display or entry.comment):
+        # Words are kept beside the patient's data only: what could not go with them is not kept at all.
+        if known is not None and known["of_patient"] is not None and (entry.display or entry.comment):
             words = {"display": entry.display[:_WORDS], "comment": entry.comment[:_WORDS]}
             await connection.execute(feedback_words.insert().values(feedback_id=number, **words))
     return Kept(new, repeated, unmatched)

@@ -1,10 +1,10 @@
 """The tables. What may identify a patient stands in tables of its own, whose rows can be removed.
 
 `decisions` and `knowledge` say what was decided, by which knowledge and on which evidence, for as long as a site keeps
-them; `decision_facts` (the facts, and the patient's id), `decision_answers` (the bytes that were sent) and
-`feedback_words` (what a user typed about a card) go when the patient's data have to. A decision can be repeated as
-long as its facts are there. Evidence and gaps in `decisions` name resources by reference, values, units and times, and
-hold no text about the person.
+them; `decision_facts` (the facts, and the patient's id), `decision_answers` (the bytes that were sent),
+`feedback_words` (what a user typed about a card) and `snoozes` go when the patient's data have to. A decision can be
+repeated as long as its facts are there. Evidence and gaps in `decisions` name resources by reference, values, units and
+times, and hold no text about the person.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ decisions = Table(
     Column("timing", Json, nullable=False),
     Column("reading", Json, nullable=False, server_default="{}"),
     Index("decisions_created_at", "created_at"),
+    Index("decisions_request", "request_digest"),
 )
 
 decision_facts = Table(
@@ -103,6 +104,20 @@ decision_cards = Table(
     Column("suggestions", Json, nullable=False),
     Index("decision_cards_decision", "decision_id"),
 )
+
+snoozes = Table(
+    "snoozes",
+    metadata,
+    Column("client", String(200), primary_key=True),
+    Column("user_digest", String(64), primary_key=True),
+    Column("patient", String(512), primary_key=True),
+    Column("kind", String(32), primary_key=True),
+    Column("state", String(64), primary_key=True),
+    Column("shown_at", Instant, nullable=False),
+    Index("snoozes_shown_at", "shown_at"),
+    Index("snoozes_patient", "patient"),
+)
+"""When a state was last shown to a user; rows go when their time is over, and with the patient's data."""
 
 feedback = Table(
     "feedback",

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +18,13 @@ from fhir.resources.R4B.medicationrequest import MedicationRequest
 
 INDICATORS = {"info", "warning", "critical"}
 HOOK_TYPES = {"create", "update", "delete"}
+TOKENS = {
+    *("context.patientId", "context.userId", "context.encounterId"),
+    *("userPractitionerId", "userPractitionerRoleId", "userPatientId", "userRelatedPersonId"),
+}
+"""What the hooks patient-view, order-select and order-sign mark "Prefetch Token: Yes", and the four of the user."""
+CHANGES = {"dosageInstruction", "dispenseRequest", "note", "text"}
+"""What an update of a draft may change: dose, duration, and the words about them. Never drug, patient or state."""
 
 
 def response(body: bytes) -> list[str]:
@@ -29,6 +36,29 @@ def response(body: bytes) -> list[str]:
     if not isinstance(answer, dict):
         return ["the body is not an object"]
     return list(_response(answer))
+
+
+def order_response(body: bytes, *, patient: str, drafts: Iterable[Any]) -> list[str]:
+    """Complaints about the body of a 200 to an order hook: of that patient, with those resources as draft orders."""
+    found = response(body)
+    if found == ["the body is not JSON"]:
+        return found
+    named = [(f"{draft.get('resourceType')}/{draft.get('id')}", draft) for draft in drafts if isinstance(draft, dict)]
+    names = [name for name, _ in named]
+    sent = {name: draft for name, draft in named if names.count(name) == 1}  # what two orders are called names neither
+    for card in json.loads(body).get("cards", ()):
+        for suggestion in card.get("suggestions", ()):
+            for action in suggestion.get("actions", ()):
+                found += _action_on_draft(action, patient=patient, sent=sent)
+    return found
+
+
+def feedback(body: bytes) -> list[str]:
+    """Complaints about the body of a 200 to feedback. The standard gives it none; an object without nulls is JSON."""
+    answer = json.loads(body)
+    if not isinstance(answer, dict):
+        return ["the body is not an object"]
+    return [complaint for value in answer.values() for complaint in _values(value, "feedback")]
 
 
 def discovery(body: bytes) -> list[str]:
@@ -48,6 +78,9 @@ def discovery(body: bytes) -> list[str]:
             found.append("prefetch is a map of texts")
         if not all(re.fullmatch(r"[A-Za-z0-9-]+", key) for key in templates):
             found.append("a prefetch key is no code")
+        tokens = {token for value in templates.values() for token in re.findall(r"\{\{\s*(.*?)\s*\}\}", str(value))}
+        if tokens - TOKENS:
+            found.append(f"no prefetch tokens: {sorted(tokens - TOKENS)}")
         if unknown := set(service) - {
             *("hook", "id", "description", "title", "prefetch", "usageRequirements", "version", "extension"),
         }:
@@ -79,7 +112,8 @@ def _response(answer: dict[str, Any]) -> Iterator[str]:
         return
     if unknown := set(answer) - {"cards", "extension"}:
         yield f"members this service must not send: {sorted(unknown)}"
-    yield from _values({name: value for name, value in answer.items() if name != "cards"}, "response")
+    for name in answer.keys() - {"cards"}:
+        yield from _values(answer[name], f"response.{name}")
     yield from _extension(answer, "response")
     for card in cards:
         yield from _values(card, "card")
@@ -193,24 +227,62 @@ def _suggestion(suggestion: dict[str, Any]) -> Iterator[str]:
         if "resourceId" in action or not isinstance(action.get("resource"), dict):
             yield "create and update have a resource and no resourceId"
             continue
-        yield from _order(action["resource"])
+        yield from _order(action["resource"], kind=str(action.get("type")))
 
 
-def _order(resource: dict[str, Any]) -> Iterator[str]:
+def _action_on_draft(action: dict[str, Any], *, patient: str, sent: dict[str, Any]) -> Iterator[str]:
+    """An update is of a draft that was sent, whole, and changes dose or duration only; a delete names one."""
+    if action.get("type") == "delete":
+        if action.get("resourceId") not in sent:
+            yield "delete of something that was not sent"
+        return
+    resource = action.get("resource", {})
+    whose = str((resource.get("subject") or {}).get("reference")).split("/")[-2:]
+    if whose != ["Patient", patient]:
+        yield "a suggestion for another patient"
+    if action.get("type") == "create":
+        return
+    draft = sent.get(f"{resource.get('resourceType')}/{resource.get('id')}")
+    if draft is None or not _text(resource.get("id")):
+        yield "update of something that was not sent"
+        return
+    before, after = _filled(draft), _filled(resource)
+    names = (set(before) | set(after)) - CHANGES
+    changed = sorted(name for name in names if after.get(name) not in (before.get(name), [before.get(name)]))
+    if changed:
+        yield f"an update that changes {changed}"
+    if before == after:
+        yield "an update that changes nothing"
+
+
+def _filled(value: Any) -> Any:
+    """Without what stands for nothing: to leave that out, or to put one value into its list, is repair."""
+    if isinstance(value, dict):
+        kept = {name: _filled(inner) for name, inner in value.items()}
+        return {name: inner for name, inner in kept.items() if inner not in (None, "", [], {})}
+    if isinstance(value, list):
+        return [inner for inner in map(_filled, value) if inner not in (None, "", [], {})]
+    return value
+
+
+def _order(resource: dict[str, Any], *, kind: str) -> Iterator[str]:
     if resource.get("resourceType") != "MedicationRequest":
         yield "what is suggested here is a MedicationRequest"
         return
+    own_id = {"id": "x"} if kind == "update" and _text(resource.get("id")) else {}  # real ids exceed 64 characters
     try:
-        MedicationRequest.model_validate(resource)
+        MedicationRequest.model_validate(resource | own_id)
     except ValueError:
         yield "the suggested resource is no valid FHIR R4 MedicationRequest"
+    if not re.fullmatch(r"(.+/)?Patient/[A-Za-z0-9.\-]+", str(resource.get("subject", {}).get("reference"))):
+        yield "an order says whose it is"
+    if kind == "update":  # the order of somebody else: its state, its drug and its references stay as they are
+        return
     if (resource.get("status"), resource.get("intent")) != ("draft", "proposal"):
         yield "a suggestion is a draft and a proposal"
     drug = resource.get("medicationCodeableConcept", {})
     if not _text(drug.get("text")) or not _text(drug.get("coding", [{}])[0].get("code")):
         yield "the public sandbox needs text and coding[0].code of the drug"
-    if not re.fullmatch(r"Patient/[A-Za-z0-9.\-]+", str(resource.get("subject", {}).get("reference"))):
-        yield "an order says whose it is"
 
 
 def _text(value: Any) -> bool:

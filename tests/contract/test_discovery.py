@@ -28,8 +28,12 @@ async def test_discovery_obeys_the_standard(hospital: Hospital) -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     assert oracle.discovery(answer.content) == []
-    (service,) = answer.json()["services"]
-    assert (service["id"], service["hook"]) == (SERVICE, "patient-view")
+    services = {service["id"]: service["hook"] for service in answer.json()["services"]}
+    assert services == {
+        SERVICE: "patient-view",
+        "anakinra-ruxolitinib-order-select": "order-select",
+        "anakinra-ruxolitinib-order-sign": "order-sign",
+    }
 
 
 async def test_the_templates_are_the_plan(hospital: Hospital) -> None:

@@ -46,10 +46,16 @@ class Ward:
         """Open the chart of a patient; `more` are members of the hook, or `token` and `prefetched`."""
         return await self.client.post(PATH, json=hospital.hook(patient_id, **{"fhir": self.base, **more}))
 
-    async def prefetched(self, patient_id: str) -> dict[str, Any]:
-        """What a client gets that resolves the templates of discovery to the last page."""
+    async def order(self, patient_id: str, *drafts: Mapping[str, Any], hook: str, **more: Any) -> httpx.Response:
+        """Draft orders for a patient; `more` as for `call`."""
+        body = hospital.ordering(patient_id, *drafts, hook=hook, **{"fhir": self.base, **more})
+        return await self.client.post(f"/cds-services/anakinra-ruxolitinib-{hook}", json=body)
+
+    async def prefetched(self, patient_id: str, *, keys: Iterable[str] | None = None) -> dict[str, Any]:
+        """What a client gets that resolves the templates of discovery (`keys`: only these) to the last page."""
         found: dict[str, Any] = {}
-        for key, template in self.templates.items():
+        wanted = self.templates if keys is None else {key: self.templates[key] for key in keys}
+        for key, template in wanted.items():
             query = prefetch.render(template, values={"context.patientId": patient_id})
             answer = (await self.fhir.get(f"{self.base}/{query.replace(chr(124), '%7C')}")).json()
             found[key] = answer

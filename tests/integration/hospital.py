@@ -13,11 +13,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from app import knowledge
 from app.gateway.fhir import Gateway
 from app.main import create_app
 from app.sandbox import patients
@@ -34,6 +36,11 @@ PATH = f"/cds-services/{SERVICE}"
 TOKEN = "canary-token-9f3c1b"
 USER = "Practitioner/canary-user-5521"
 DECISION = "org.rescue-cds.decision"
+
+shipped = cache(knowledge.load)
+"""Read once, however many hospitals a test run opens."""
+everybody = cache(patients.bundle)
+"""The demo's patients at a moment; nobody changes these resources."""
 
 
 class Wire(httpx.AsyncBaseTransport):
@@ -80,10 +87,18 @@ class Hospital:
             PATH, content=content, headers={"content-type": "application/json"} | dict(headers or {})
         )
 
-    async def prefetched(self, patient_id: str) -> dict[str, Any]:
+    async def post(self, body: Mapping[str, Any]) -> httpx.Response:
+        """POST to the service of the body's hook."""
+        path = f"/cds-services/anakinra-ruxolitinib-{body['hook']}"
+        return await self.client.post(
+            path, content=json.dumps(body).encode(), headers={"content-type": "application/json"}
+        )
+
+    async def prefetched(self, patient_id: str, *, service: int = 0) -> dict[str, Any]:
         """What a client gets that resolves the templates of discovery against the sandbox, one page each."""
         found: dict[str, Any] = {}
-        for key, template in self.templates.items():
+        templates = (await self.client.get("/cds-services")).json()["services"][service]["prefetch"]
+        for key, template in templates.items():
             answer = await self.fhir.get("/" + prefetch.render(template, values={"context.patientId": patient_id}))
             found[key] = answer.json()
         return found
@@ -106,17 +121,18 @@ async def opened(
     faults: Mapping[str, Mapping[str, Fault]] | None = None,
     answers: Callable[[httpx.Request], httpx.Response | None] | None = None,
     store: Store | None = None,
+    now: datetime = NOW,
     **changes: Any,
 ) -> AsyncIterator[Hospital]:
-    """The hospital with its doors open; `changes` are members of Settings."""
+    """The hospital with its doors open; `changes` are members of Settings. `now`: what the service's clock says."""
     database = folder / "decisions.db"
     settings = replace(settings_for(database), **{"deadline_seconds": 20.0, **changes})
     sandbox = create_fhir(
-        patients.bundle, base_url=FHIR, clock=lambda: NOW, faults=patients.faults() if faults is None else faults
+        everybody, base_url=FHIR, clock=lambda: NOW, faults=patients.faults() if faults is None else faults
     )
     wire = Wire(sandbox, answers=answers)
     kept = store or Store(settings.db)
-    app = create_app(settings, gateway=Gateway(wire), store=kept, clock=lambda: NOW)
+    app = create_app(settings, bedside=shipped(), gateway=Gateway(wire), store=kept, clock=lambda: now)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
@@ -163,6 +179,21 @@ def hook(
     if prefetched is not None:
         body["prefetch"] = dict(prefetched)
     return body | more
+
+
+_call = hook
+
+
+def ordering(
+    patient_id: str, *drafts: Mapping[str, Any], hook: str, selections: list[str] | None = None, **more: Any
+) -> dict[str, Any]:
+    """A call of an order hook; `more` as for `hook`."""
+    body = _call(patient_id, **more)
+    body["hook"] = hook
+    body["context"]["draftOrders"] = {"resourceType": "Bundle", "entry": [{"resource": one} for one in drafts]}
+    if selections is not None:
+        body["context"]["selections"] = selections
+    return body
 
 
 def decision(answer: httpx.Response) -> dict[str, Any]:

@@ -177,13 +177,23 @@ async def test_scope_first_stops_after_the_first_reads(tmp_path: Path) -> None:
 )
 async def test_discovery_says_so(tmp_path: Path, silenced: set[str], said: str) -> None:
     async with opened(tmp_path, silenced=frozenset(silenced)) as hospital:
-        [service] = (await hospital.client.get("/cds-services")).json()["services"]
-    assert service["description"].startswith(said)
-    assert "unproven" in service["description"]
-    assert service["id"] == SERVICE
+        services = (await hospital.client.get("/cds-services")).json()["services"]
+    assert services[0]["id"] == SERVICE
+    assert services[0]["description"].startswith(said)
+    for service in services:
+        assert "unproven" in service["description"]
+        assert ("Silenced" in service["description"]) is (service["id"] == SERVICE or "all" in silenced)
+
+
+async def test_discovery_says_which_service_is_silenced(tmp_path: Path) -> None:
+    async with opened(tmp_path, silenced=frozenset({"order-checks"})) as hospital:
+        services = (await hospital.client.get("/cds-services")).json()["services"]
+    assert [service["description"].startswith("Silenced by the site: order-checks.") for service in services] == [
+        *(False, True, True)
+    ]
 
 
 async def test_discovery_says_nothing_where_nothing_is_silenced(tmp_path: Path) -> None:
     async with opened(tmp_path) as hospital:
-        [service] = (await hospital.client.get("/cds-services")).json()["services"]
-    assert "Silenced" not in service["description"]
+        services = (await hospital.client.get("/cds-services")).json()["services"]
+    assert not any("Silenced" in service["description"] for service in services)

@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 
-from app import cli, knowledge, service, settings
-from app.api import document
+from app import card_frame, cli, knowledge, settings, snooze
+from app.api import document, schema
 from app.clinical.knowledge import Leaf, Node, Not, Ref
 from app.knowledge import Bedside
 from app.main import create_app
 from app.plan import Need
-from fhir_mappings import codebook
+from app.protocols import orders
+from cds_hooks import feedback
+from cds_hooks import orders as drafts
+from fhir_mappings import codebook, draft_orders
 from tools import knowledge_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -211,6 +214,56 @@ def test_every_action_row_step_and_equivalent_is_described() -> None:
         assert all(f"{step['dose_mg']} mg, {step['per_day']} x a day" in found[2] for step in drug["steps"])
 
 
+# --- orders -----------------------------------------------------------------------------------------------
+
+HOOKS = {
+    frozenset({"order-select", "order-sign"}): "order-select and order-sign",
+    frozenset({"order-sign"}): "order-sign",
+}
+"""Where a check may speak alone, as the pages say it."""
+
+
+def test_every_order_check_is_described_with_severity_card_and_hooks() -> None:
+    checks = bedside().library.knowledge.order_checks
+    assert len(checks) > 10
+    for check in checks:
+        told = [check.severity, f"{check.card} card", HOOKS[check.speaks_at]]
+        assert rows(page("integrate.md"), first=check.id) == [[check.id, *told]], check.id
+        [value] = rows(page(VALUES), first=check.id)
+        assert value[1:5] == [check.severity, check.card, HOOKS[check.speaks_at], check.title], check.id
+        assert f"`{check.rule}`" in value[5], check.id
+        assert value[6] == check.advice, check.id
+        assert value[7] == check.origin.source, check.id
+        assert value[-1] == check.origin.review, check.id
+        assert rows(section("clinical-knowledge.md", "Orders"), first=check.id), check.id
+    assert f"`{orders.ID}`" in page(VALUES)
+
+
+def test_no_order_check_is_described_that_is_none() -> None:
+    known = {check.id for check in bedside().library.knowledge.order_checks}
+    text = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
+    assert set(re.findall(r"\bORD-[A-Z-]*[A-Z]", text)) == known
+
+
+def test_the_numbers_of_the_orders_section_are_those_of_the_schedules() -> None:
+    text = section("clinical-knowledge.md", "Orders")
+    course = bedside().library.knowledge.follow_up
+    most = {drug: max(s.dose_mg * s.per_day for s in plan.steps) for drug, plan in course.schedules.items()}
+    assert f"anakinra {most['anakinra']} mg, ruxolitinib {most['ruxolitinib']} mg" in text
+    last = {drug: plan.last_day for drug, plan in course.schedules.items()}
+    assert f"the letter's last day: {last['anakinra']} and {last['ruxolitinib']} of the running course" in text
+    full = max(s.to_day for s in course.schedules["anakinra"].steps if s.dose_mg * s.per_day == most["anakinra"])
+    assert f"past the letter's day {full}," in text
+    assert f"given within {course.limits['still_given_hours'].value} h" in text
+    quiet = [c for c in bedside().library.knowledge.order_checks if "order-select" not in c.speaks_at]
+    assert (len(quiet), len(bedside().library.knowledge.order_checks)) == (7, 12), "the page says seven of the twelve"
+
+
+def test_every_override_reason_is_named() -> None:
+    for reason in bedside().library.words["card"]["override"]:
+        assert f"`{reason['code']}`" in page("integrate.md")
+
+
 def test_every_section_of_the_notes_that_is_named_is_explained() -> None:
     explained = set(re.findall(r"^\| clinical ([\d.]+) \|", page("clinical-knowledge.md"), re.MULTILINE))
     assert sorted({(path, one) for path, one in mentions(CLINICAL) if one not in explained}) == []
@@ -221,12 +274,17 @@ def test_every_section_of_the_notes_that_is_named_is_explained() -> None:
 
 def prefetch_table() -> str:
     """The table of prefetch keys as `integrate.md` holds it."""
-    [published] = bedside().services
-    lines = ["| key | template | our own search goes back | observations asked for |", "|---|---|---|---|"]
+    lines = [
+        "| key | template | asked for by | our own search goes back | observations asked for |",
+        "|---|---|---|---|---|",
+    ]
     for need in bedside().needs:
-        template = re.sub(r"code=[^&]*", "code=…", published.prefetch[need.key])
+        published = [s for s in bedside().services if need.key in s.prefetch]
+        [template] = {re.sub(r"code=[^&]*", "code=…", s.prefetch[need.key]) for s in published}
+        hooks = " ".join(f"`{s.hook}`" for s in published)
+        by = "every hook" if len(published) == len(bedside().services) else hooks
         concepts = ", ".join(need.concepts) if need.resource_type == "Observation" else "–"
-        lines.append(f"| `{need.key}` | `{template}` | {_back(need)} | {concepts} |")
+        lines.append(f"| `{need.key}` | `{template}` | {by} | {_back(need)} | {concepts} |")
     return "\n".join(lines)
 
 
@@ -241,6 +299,13 @@ def _back(need: Need) -> str:
 
 def test_the_prefetch_table_is_what_discovery_publishes() -> None:
     assert prefetch_table() in page("integrate.md")
+
+
+def test_every_service_is_described_with_its_hook() -> None:
+    assert len(bedside().services) == 3
+    for service in bedside().services:
+        [found] = rows(section("integrate.md", "Discovery"), first=service.id)
+        assert found[1] == f"`{service.hook}`"
 
 
 def test_every_resource_type_that_is_read_is_among_the_scopes() -> None:
@@ -259,11 +324,89 @@ def test_every_status_of_the_interface_is_described(tmp_path: Path) -> None:
 
 
 def test_every_outcome_of_an_answer_is_described() -> None:
-    source = Path(service.__file__).read_text(encoding="utf-8")
-    outcomes = {row.outcome for row in bedside().library.knowledge.rows}
-    outcomes |= set(re.findall(r'course\.outcome = "([a-z-]+)"', source))
-    assert len(outcomes) > 8
-    assert [one for one in sorted(outcomes) if not rows(page("integrate.md"), first=one)] == []
+    decision = schema.RESPONSE["properties"]["extension"]["properties"]["org.rescue-cds.decision"]
+    outcomes = set(decision["properties"]["outcome"]["enum"])
+    assert {row.outcome for row in bedside().library.knowledge.rows} <= outcomes
+    for path in (ROOT / "app").glob("*.py"):
+        outcomes |= set(re.findall(r'call\.outcome(?:, [\w.]+)? = "([a-z-]+)"', path.read_text(encoding="utf-8")))
+    assert {"silent", "snoozed", "nothing-to-say", "patient-user"} <= outcomes
+    text = section("integrate.md", "Which silence it is")
+    assert [one for one in sorted(outcomes) if not rows(text, first=one)] == []
+
+
+def feedback_example() -> bytes:
+    return page("integrate.md").partition("# Feedback\n")[2].partition("```json\n")[2].partition("```")[0].encode()
+
+
+def test_the_feedback_example_is_taken_as_it_stands() -> None:
+    accepted, overridden = feedback.parse(feedback_example())
+    assert (accepted.outcome, len(accepted.suggestions), accepted.at is None) == ("accepted", 1, False)
+    reasons = {(r["code"], r.get("system", card_frame.SYSTEM)) for r in bedside().library.words["card"]["override"]}
+    assert overridden.reason is not None
+    assert (overridden.reason.code, overridden.reason.system) in reasons
+    assert overridden.comment
+
+
+def test_every_kind_that_can_be_snoozed_is_described() -> None:
+    described = [cells[0] for cells in _table(section("integrate.md", "Snooze"))]
+    assert set(re.findall(r"`([a-z-]+)`", " ".join(described))) == set(snooze.KINDS)
+    defaults = settings.Snooze()
+    assert f"for `hours` ({defaults.hours:g}) after" in section("integrate.md", "Snooze")
+    assert f"by default `{'`, `'.join(sorted(defaults.kinds))}` alone" in section("integrate.md", "Snooze")
+
+
+def test_every_id_that_can_be_silent_is_known() -> None:
+    described = " ".join(cells[0] for cells in _table(section("integrate.md", "Silent mode")))
+    ids = set(re.findall(r'"([a-z-]+)"', described))
+    assert ids == {settings.EVERYTHING, "pilot-simple", "pilot-full", settings.FOLLOW_UP, orders.ID}
+    assert settings._silenced([*ids - {settings.EVERYTHING}], where="here") == ids - {settings.EVERYTHING}
+
+
+def test_the_limits_of_drafts_and_feedback_are_those_of_the_code() -> None:
+    assert f"more than {drafts.MAX_ORDERS} entries" in page("integrate.md")
+    assert f"at most {feedback.MAX_ENTRIES} entries" in section("integrate.md", "Feedback")
+    assert f"first {feedback.MAX_COMMENT} characters" in section("integrate.md", "Feedback")
+    for status in draft_orders._OVER:
+        assert f"`{status}`" in section("integrate.md", "What is read of the drafts")
+
+
+def _table(text: str) -> list[list[str]]:
+    """The cells of the rows of the first table of a text, without its heads."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
+
+
+CONFIG = DOCS / "config.example.toml"
+
+
+def test_the_example_of_the_configuration_shows_every_key() -> None:
+    heads = r"^(?:# )?\[+([a-z.]+)\]+(?: +#.*)?$"
+    parts = re.split(heads, CONFIG.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    blocks = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert set(settings._File.model_fields) <= set(blocks)
+    models = {"service": settings._Service, "protocols": settings._Protocols, "snooze": settings._Snooze}
+    models |= {"body": settings._Body, "fhir": settings._Fhir, "store": settings._Store}
+    models |= {"tenants": settings._Tenant, "tenants.backend": settings._Backend, "clients": settings._Client}
+    for name, model in models.items():
+        shown = set(re.findall(r"^(?:# )?(\w+) = ", blocks[name], re.MULTILINE))
+        shown |= {key for key in model.model_fields if f"{name}.{key}" in blocks}
+        assert set(model.model_fields) <= shown, name
+
+
+def test_the_snooze_and_the_clients_of_the_example_are_read(tmp_path: Path) -> None:
+    """They stand there as comments, because both are off."""
+    text = CONFIG.read_text(encoding="utf-8").partition("# The overlay is a file")[0]
+    for block in ("[snooze]", "[[clients]]"):
+        before, _, after = text.partition(f"# {block}")
+        lines, blank, rest = after.partition("\n\n")
+        text = f"{before}{block}{lines.replace(chr(10) + '# ', chr(10))}{blank}{rest}"
+    path = tmp_path / "config.toml"
+    path.write_text(text.replace("silent = []", 'silent = ["order-checks"]'), encoding="utf-8")
+    read = settings.load(path)
+    assert read.snooze == settings.Snooze()
+    assert read.silent == {"order-checks"}
+    assert [client.silent for client in read.clients] == [False]
+    assert set(read.clients[0].allowed) == {service.id for service in bedside().services}
 
 
 def overlay_example() -> str:

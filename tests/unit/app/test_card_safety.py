@@ -54,6 +54,7 @@ def dialysis() -> dict[str, Any]:
     }
 
 
+@pytest.mark.no_cover
 def test_no_order_is_preselected_and_each_card_with_orders_has_its_check_list() -> None:
     """HZ-27, HZ-32."""
     offering = [card for patient_id in STORIES for card in cards(patient_id) if "suggestions" in card]

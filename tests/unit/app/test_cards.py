@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from app import cards
+from app import card_frame, cards
 from app.clinical.assessment import Assessment, assess
 from app.gather import from_bundle
 from app.sandbox import patients
@@ -177,7 +177,7 @@ def test_a_full_protocol_that_is_not_met_says_which_part() -> None:
 
 @pytest.mark.parametrize("key", ["identity", "not_evaluated"])
 def test_notices_stand_alone(key: str) -> None:
-    card = cards.notice(key, words=bedside().words, decision=DECISION)
+    card = card_frame.notice(key, words=bedside().words, decision=DECISION)
     assert card.indicator == ("warning" if key == "identity" else "info")
     assert card.uuid == str(uuid.uuid5(DECISION, "card/notice"))
     assert not card.suggestions

@@ -324,6 +324,17 @@ def test_doctor_has_exit_statuses_of_its_own(capsys: pytest.CaptureFixture[str])
 # --- silenced, and published --------------------------------------------------------------------------------
 
 
+def test_what_is_not_shown_is_said_at_the_start(
+    served: list[dict[str, Any]], config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(CONFIG + '\n[protocols]\nsilent = ["pilot-simple"]\n[snooze]\nhours = 6\n', encoding="utf-8")
+    assert run("serve", "--config", config, "--db", db(tmp_path)) == 0
+    said = capsys.readouterr().err
+    assert "silent, evaluated and recorded only: pilot-simple\n" in said
+    assert "snoozed for 6 h while nothing changes: undetermined\n" in said
+    assert served[0]["app"].state.service.settings.silent == {"pilot-simple"}
+
+
 def test_what_is_silenced_is_served_so_and_said(
     served: list[dict[str, Any]],
     config: Path,

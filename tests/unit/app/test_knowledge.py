@@ -21,12 +21,24 @@ def test_a_sites_codes_are_asked_for() -> None:
     assert bedside().plan_for(Overlay()) is bedside().needs
 
 
-def test_the_service_says_what_it_is_not() -> None:
-    (service,) = bedside().services
-    assert (service.hook, service.id) == (knowledge.HOOK, knowledge.PATIENT_VIEW)
-    assert "unproven" in service.description
-    assert "not a medical device" in service.description
-    assert set(service.prefetch) == {need.key for need in bedside().needs}
+def test_the_services_say_what_they_are_not() -> None:
+    services = {service.id: service for service in bedside().services}
+    assert {id_: service.hook for id_, service in services.items()} == {
+        knowledge.PATIENT_VIEW: "patient-view",
+        knowledge.ORDER_SELECT: "order-select",
+        knowledge.ORDER_SIGN: "order-sign",
+    }
+    for service in services.values():
+        assert "unproven" in service.description
+        assert "not a medical device" in service.description
+    assert set(services[knowledge.PATIENT_VIEW].prefetch) == {need.key for need in bedside().needs}
+
+
+def test_order_hooks_ask_for_what_their_checks_read_and_no_more() -> None:
+    asked = {need.key for need in bedside().order_plan_for(Overlay())}
+    assert asked == {need.key for need in bedside().needs} - {"respiratory", "vitals", "ecmo"}
+    for service in bedside().services[1:]:
+        assert set(service.prefetch) == asked
 
 
 def test_the_version_is_the_installed_one(monkeypatch: pytest.MonkeyPatch) -> None:

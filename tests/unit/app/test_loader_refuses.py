@@ -350,6 +350,7 @@ def test_the_limits_that_must_be_there_are_those_that_are_asked_for() -> None:
     assert loader.load().knowledge.limits.keys() == LIMITS
 
 
+@pytest.mark.no_cover
 def test_a_reader_returns_and_asks_for_what_it_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over all cases: no state and no limit that is not declared, and each declared state somewhere."""
     seen: dict[str, set[str]] = {name: set() for name in READERS}

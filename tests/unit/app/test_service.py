@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app import service
+from app.patient_view import PatientView
 from app.sandbox.patients import Fault
 from app.settings import Tenant
 from fhir_mappings.facts import Overlay
@@ -131,14 +132,14 @@ def test_a_hook_instance_is_kept_when_it_is_a_token(sent: str, kept: bool) -> No
 async def test_the_token_is_in_no_representation(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a debugger, a traceback or a log of objects would print of a request on its way."""
     seen: list[str] = []
-    original = service.HookService._evaluate
+    original = PatientView.evaluate
 
-    async def watched(self: service.HookService, course: Any) -> int:
-        status = await original(self, course)
-        seen.extend([repr(course), repr(course.request), str(course.caller)])
+    async def watched(self: PatientView, call: Any) -> int:
+        status = await original(self, call)
+        seen.extend([repr(call), repr(call.request), str(call.caller)])
         return status
 
-    monkeypatch.setattr(service.HookService, "_evaluate", watched)
+    monkeypatch.setattr(PatientView, "evaluate", watched)
     await hospital.call(hook(PATIENT))
     assert seen
     assert not any("canary" in text for text in seen)
@@ -155,6 +156,6 @@ async def test_a_hook_says_until_when_its_card_holds(hospital: Hospital) -> None
 
 
 async def test_nobody_looks_ahead_where_no_card_tells_it(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("app.service.look_ahead")
+    monkeypatch.delattr("app.patient_view.look_ahead")
     answer = await hospital.call(hook("demo-ward", prefetched=await hospital.prefetched("demo-ward")))
     assert decision(answer)["outcome"] == "out-of-scope"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
-from app import settings
+from app import settings, snooze
 from app.gateway.scopes import SYSTEM_READ
 from app.settings import SettingsError, dev, load, load_overlay
 
@@ -402,3 +402,55 @@ def test_without_a_public_address_only_this_machine_knows_its_own(tmp_path: Path
     assert load(written(tmp_path, OPEN + TENANT)).published_at is None
     assert dev(port=8123).published_at == "http://127.0.0.1:8123"
     assert dev(host="::1").published_at == "http://[::1]:8000"
+
+
+# --- what is not shown ---------------------------------------------------------------------------------------
+
+
+def test_nothing_is_snoozed_and_nobody_is_silent_unless_the_file_says_so(tmp_path: Path) -> None:
+    found = load(written(tmp_path, f"{OPEN}{TENANT}"))
+    assert (found.snooze, found.silent, found.anonymous.modes) == (None, frozenset(), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", settings.Snooze(12.0, frozenset({"undetermined"}))),
+        ("hours = 1.5", settings.Snooze(1.5, frozenset({"undetermined"}))),
+        (
+            'hours = 24\nkinds = ["order-select", "safety"]',
+            settings.Snooze(24.0, frozenset({"order-select", "safety"})),
+        ),
+    ],
+)
+def test_what_is_snoozed(tmp_path: Path, text: str, expected: settings.Snooze) -> None:
+    assert load(written(tmp_path, f"{OPEN}[snooze]\n{text}\n{TENANT}")).snooze == expected
+
+
+@pytest.mark.parametrize("text", ["hours = 0", "hours = 169", 'kinds = ["everything"]', "minutes = 5"])
+def test_what_cannot_be_snoozed(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match=r"config\.toml: snooze"):
+        load(written(tmp_path, f"{OPEN}[snooze]\n{text}\n{TENANT}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "silent", "modes"),
+    [
+        ('silent = "all"', {"all"}, {"silent"}),
+        ('silent = ["pilot-simple", "order-checks"]', {"pilot-simple", "order-checks"}, set()),
+        ("silent = []", set(), set()),
+    ],
+)
+def test_what_is_silent(tmp_path: Path, text: str, silent: set[str], modes: set[str]) -> None:
+    found = load(written(tmp_path, f"{OPEN}[protocols]\n{text}\n{TENANT}"))
+    assert (found.silent, found.anonymous.modes) == (silent, modes)
+
+
+def test_a_silent_protocol_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"protocols\.silent: no protocol of that id.*order-checks"):
+        load(written(tmp_path, f'{OPEN}[protocols]\nsilent = ["pilot"]\n{TENANT}'))
+
+
+def test_the_kinds_of_the_file_are_those_that_answers_have() -> None:
+    kinds = settings._Snooze.model_json_schema()["properties"]["kinds"]["items"]["enum"]
+    assert tuple(kinds) == snooze.KINDS

@@ -17,6 +17,7 @@ from app.gather import MEDICATIONS
 from app.plan import course, plan
 from app.protocols.words import Words
 from cds_hooks import markdown
+from fhir_mappings import draft_orders
 from fhir_mappings.codebook import load
 from fhir_mappings.facts import Gap, Source
 from tests.unit.app.bundles import bedside
@@ -256,7 +257,7 @@ def test_every_text_of_a_gap_can_be_filled(code: str) -> None:
 
 def test_each_need_of_the_plan_has_a_name() -> None:
     needs = (*plan(load("observations"), load("ingredients")), course(load("observations")))
-    assert {need.key for need in needs} | {MEDICATIONS} == set(TEXTS["source"])
+    assert {need.key for need in needs} | {MEDICATIONS, draft_orders.SOURCE} == set(TEXTS["source"])
 
 
 def test_each_kind_of_source_says_what_is_not_checked_without_it() -> None:

@@ -105,6 +105,15 @@ async def test_what_was_typed_goes_with_the_patients_data(store: Store, shown: D
     assert b"canary" not in content(path)
 
 
+async def test_words_that_come_after_the_removal_are_not_kept(store: Store, shown: Decision, path: Path) -> None:
+    await store.remove_patient("patient-canary")
+    await kept(store, replace(OVERRIDDEN, card=shown.cards[0].card))
+    assert rows(path, "select * from feedback_words") == []
+    assert rows(path, "select outcome from feedback") == [("overridden",)]
+    await store.close()
+    assert b"comment-canary" not in content(path)
+
+
 async def test_a_batch_is_kept_whole_or_not_at_all(store: Store, shown: Decision, path: Path) -> None:
     card = shown.cards[0].card
     with pytest.raises(NotRecorded) as caught:

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -19,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from app.store import engine, models
-from app.store.decisions import Decision, Store
+from app.store.decisions import Decision, Snooze, Store
 from app.store.errors import BadDatabase, BadSchema, NotRecorded, StoreError
 
 KNOWLEDGE = "f" * 64
@@ -256,7 +257,7 @@ async def test_a_schema_from_the_future_is_refused(store: Store, path: Path) -> 
     with sqlite3.connect(path) as connection:
         connection.execute("update alembic_version set version_num = '9999'")
     connection.close()
-    with pytest.raises(BadSchema, match=r"9999.*0003"):
+    with pytest.raises(BadSchema, match=r"9999.*0004"):
         await Store(f"sqlite+aiosqlite:///{path}").open()
 
 
@@ -316,3 +317,48 @@ def test_statements_hide_their_parameters() -> None:
 
 def test_a_decision_does_not_print_patient_data() -> None:
     assert "canary" not in repr(decision(answer=b"canary", evidence=["canary"], verdicts="canary", gaps=["canary"]))
+
+
+# --- what was shown, and what was asked before
+
+
+SNOOZE = Snooze("anonymous", "u" * 64, "p1", "undetermined", "s" * 64)
+
+
+async def test_what_was_shown_is_known_until_its_time_is_over(store: Store, path: Path) -> None:
+    shown_at = decision().created_at
+    await store.record(decision(snooze=SNOOZE))
+    assert await store.was_shown(SNOOZE, since=shown_at)
+    for other in ("client", "user_digest", "patient", "kind", "state"):
+        assert not await store.was_shown(replace(SNOOZE, **{other: "other"}), since=shown_at)
+    assert not await store.was_shown(SNOOZE, since=shown_at + timedelta(microseconds=1))
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("select count(*) from snoozes").fetchone() == (0,)
+
+
+async def test_the_last_time_it_was_shown_counts(store: Store) -> None:
+    first = decision(snooze=SNOOZE)
+    later = first.created_at + timedelta(hours=3)
+    await store.record(first)
+    await store.record(decision(id="d2", created_at=later, snooze=SNOOZE))
+    assert await store.was_shown(SNOOZE, since=later)
+
+
+async def test_a_request_that_was_answered_is_known(store: Store) -> None:
+    made = decision()
+    await store.record(made)
+    same = {"hook_instance": made.hook_instance, "request_digest": made.request_digest}
+    assert await store.is_repeat(**same)
+    assert not await store.is_repeat(**same | {"hook_instance": "other"})
+    assert not await store.is_repeat(**same | {"request_digest": "other"})
+
+
+async def test_what_cannot_be_read_is_said_without_data(store: Store, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("drop table snoozes")
+        connection.execute("alter table decisions rename to gone")
+    with pytest.raises(BadDatabase, match="what was shown") as refused:
+        await store.was_shown(SNOOZE, since=decision().created_at)
+    assert "p1" not in str(refused.value)
+    with pytest.raises(BadDatabase, match="earlier decisions"):
+        await store.is_repeat(hook_instance="h", request_digest="d")
