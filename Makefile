@@ -17,7 +17,7 @@ FHIR ?=
 HAPI_ARGS ?=
 # Options of pytest. Giving any means part of the suite, so the coverage gate is then left out.
 PYTEST_ARGS ?=
-# Processes that share the whole suite; files stay in one piece.
+# Processes that share the whole suite; one that has done its half takes from the end of the other's.
 TEST_PROCESSES ?= 2
 # Branch coverage, in percent, below which `make test` fails for the packages that decide or translate.
 COVERAGE_GATE ?= 100
@@ -62,7 +62,7 @@ dev: $(DEV) ## install the service and the development tools into .venv
 test: $(DEV) ## run the whole test suite and hold the coverage gate
 	@echo '== tests'
 ifeq ($(strip $(PYTEST_ARGS)),)
-	@$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=
+	@$(PY) -m pytest -n $(TEST_PROCESSES) --dist worksteal --cov --cov-report=
 	@$(MAKE) coverage
 else
 	@$(PY) -m pytest $(PYTEST_ARGS)

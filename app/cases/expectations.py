@@ -96,12 +96,15 @@ def _action(id_: str, said: Said) -> str:
 
 
 def _quantity(part: str, name: str, said: Said) -> str:
-    """One cell of Table 2: `baseline`, `value`, `ratio`, `letter` (day: mean ± SD) or `why` something is missing."""
+    """One cell of Table 2: `baseline`, `value`, `ratio`, `letter` (day: mean ± SD), `letter-ratio` (of its means) or
+    `why` something is missing."""
     trend = next(t for t in said.assessment.follow_up.trends if t.quantity.name == name)
     if part == "ratio":
         return "none" if trend.ratio is None else decimal_text(trend.ratio)
     if part == "letter":
         return "none" if trend.pilot is None else f"{trend.pilot[0]}: {trend.pilot[1].mean} ± {trend.pilot[1].sd}"
+    if part == "letter-ratio":
+        return "none" if trend.pilot is None else f"{trend.pilot[0]}: {decimal_text(trend.pilot[1].ratio)}"
     if part == "why":
         return ", ".join(reason.code for reason in trend.reasons) or "nothing"
     measured = trend.baseline if part == "baseline" else trend.value
@@ -192,8 +195,9 @@ def value(word: str, said: Said) -> Any:
     follow_up = said.assessment.knowledge.follow_up
     if word in {action.id for action in follow_up.actions}:
         return _action(word, said)
-    part, _, name = word.partition("-")
-    if part in {"baseline", "value", "ratio", "letter", "why"} and name in {q.name for q in follow_up.quantities}:
+    part, _, name = word.rpartition("-")
+    cells = {"baseline", "value", "ratio", "letter", "letter-ratio", "why"}
+    if part in cells and name in {q.name for q in follow_up.quantities}:
         return _quantity(part, name, said)
     raise UnknownWord(f"expect: no such word {word!r}")
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from app import drafts
@@ -60,6 +60,11 @@ _LISTED = {"is": RULES, "when": RULES, "required": RULES, "criteria": RULES, "in
 _SPACED = ("concepts", "substances", "also_tests", "also_procedures")
 _PROSE = frozenset({"texts.toml", "cards.toml"})
 """Files of words: what they say is for a reader, not for the mechanism."""
+_PAGE = "arm.drug"
+"""Blocks that only the page to sign shows (what the trial gave): no patient is told of them, so no case can be. Their
+values are held by tests/unit/app/test_trial_protocols.py."""
+_ELSEWHERE = frozenset({"shared/orders.toml"})
+"""What the order hooks ask of a draft: the cases have no drafts. Its numbers have tests of their own."""
 
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*')
 _HEADER = re.compile(r"^\[\[?(?P<name>[^\]\n]+)\]\]?", re.MULTILINE)
@@ -126,7 +131,7 @@ def mutants(files: Mapping[str, str]) -> list[Mutant]:
     """Every mutant of every knowledge file, in the order of the files."""
     found: list[Mutant] = []
     for name, text in files.items():
-        if Path(name).name not in _PROSE:
+        if Path(name).name not in _PROSE and name not in _ELSEWHERE:
             found += _File(name, text).mutants()
     return found
 
@@ -137,6 +142,7 @@ class _File:
     def __init__(self, name: str, text: str) -> None:
         self.name, self.text, self.masked = name, text, _masked(text)
         self.headers: list[tuple[int, str]] = []
+        self.blocks: list[tuple[int, str]] = []
         owner = ""
         matches = list(_HEADER.finditer(self.masked))
         for match, following in zip_longest(matches, matches[1:]):
@@ -148,16 +154,20 @@ class _File:
             elif not (owner and self.headers and header.partition(".")[0] in {"criterion", "finding", "action"}):
                 owner = header
             self.headers.append((match.start(), owner))
+            self.blocks.append((match.start(), header))
 
     def owner(self, at: int) -> str:
         """The id or the name of the block there."""
         return next((owner for start, owner in reversed(self.headers) if start <= at), "file")
 
+    def block(self, at: int) -> str:
+        """The header of the block there."""
+        return next((header for start, header in reversed(self.blocks) if start <= at), "")
+
     def mutants(self) -> Iterator[Mutant]:
-        yield from self._numbers()
-        yield from self._switches()
-        yield from self._texts()
-        yield from self._lists()
+        for each in chain(self._numbers(), self._switches(), self._texts(), self._lists()):
+            if self.block(each.start) != _PAGE:
+                yield each
 
     def _mutant(self, key: str, mutation: str, start: int, end: int, text: str, *, kind: str = RULES) -> Mutant:
         return Mutant(self.name, f"{self.owner(start)} {key}".strip(), mutation, start, end, text, kind)
@@ -304,6 +314,7 @@ class Run:
     def __init__(self, files: Mapping[str, str], cases: Sequence[Prepared]) -> None:
         self.files, self.cases = files, cases
         self.names = _names_by_input(BEDSIDE.library)
+        self.words = [_words(case.case.expect) for case in cases]
         self.killers: dict[str, Counter[int]] = defaultdict(Counter)
         self.before = dict(_rules(BEDSIDE.library))
         self.charts: dict[int, tuple[Chart, dict[str, Outcome]]] = {}
@@ -357,8 +368,16 @@ class Run:
         """Cases that killed mutants of the same block, then those that name it, then what kills often."""
         own, all_ = self.killers[mutant.owner], self.killers[""]
         related = {mutant.owner, *self.names.get(mutant.owner.rpartition(".")[2], ())}
-        named = [bool(related & self.cases[index].case.expect.keys()) for index in range(len(self.cases))]
+        named = [bool(related & words) for words in self.words]
         return sorted(range(len(self.cases)), key=lambda i: (-own[i], not named[i], -all_[i]))
+
+
+def _words(expect: Mapping[str, object]) -> set[object]:
+    """What a case expects something of, and what it expects: rules, rows, actions."""
+    found: set[object] = {*expect}
+    for value in expect.values():
+        found.update(value if isinstance(value, list) else [value])
+    return found
 
 
 def _rules(library: Library) -> Iterator[tuple[str, Criterion | SafetyRule]]:

@@ -18,7 +18,7 @@ from app.cases import files, running
 from app.cases.expectations import Said, disagreements, value
 from app.cases.files import Case
 from app.cases.language import Chart, moment
-from app.protocols import loader, page
+from app.protocols import loader, orders, page
 
 BEDSIDE = knowledge.load()
 KNOWLEDGE = BEDSIDE.library.knowledge
@@ -56,7 +56,8 @@ def test_there_are_enough_cases_and_no_name_stands_twice() -> None:
     names = [(case.protocol, case.name) for case in CASES]
     assert len(names) == len(set(names))
     for protocol in page.ids(BEDSIDE.library):
-        assert sum(1 for name, _ in names if name == protocol) >= 30
+        if protocol != orders.ID:  # a case has no draft: the order checks have tests of their own
+            assert sum(1 for name, _ in names if name == protocol) >= 30
 
 
 def test_every_case_has_a_name_says_why_and_expects_something() -> None:
@@ -68,6 +69,7 @@ def test_every_case_has_a_name_says_why_and_expects_something() -> None:
             assert row["expect"], row["name"]
 
 
+@pytest.mark.no_cover
 def test_the_resources_of_all_cases_are_fhir_r4() -> None:
     """Validated by another implementation: a case must not pass on JSON that no server could send."""
     seen: dict[str, dict[str, object]] = {}

@@ -100,6 +100,7 @@ def test_every_excuse_is_of_a_mutant_that_exists_and_has_a_reason() -> None:
         assert len(reason) > 20, key
 
 
+@pytest.mark.no_cover
 def test_a_sample_kills_all(capsys: pytest.CaptureFixture[str]) -> None:
     """The first criterion's operators, in this process: the command from end to end."""
     assert mutation.main(["--file", SIMPLE, "--sample", "4", "--processes", "1"]) == 0

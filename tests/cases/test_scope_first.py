@@ -1,9 +1,11 @@
-"""Scope first over every signed case: where the first reads end in silence, reading everything would have too."""
+"""Scope first over the signed cases: where the first reads end in silence, reading everything would have too."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+
+import pytest
 
 from app import scope
 from app.cases.language import Chart, moment, overlay
@@ -17,6 +19,7 @@ from fhir_mappings import mapping
 from fhir_mappings.context import Context
 from tests.cases.test_cases import BEDSIDE, CASES, KNOWLEDGE, Case
 from tests.integration.hospital import FHIR, Wire
+from tests.property.size import sample
 
 DECIDING = ("1988-5", "2276-4", "94500-6", "U07.1", "840539006")
 """Codes by which the cases are in scope: CRP, ferritin, the PCR, COVID-19."""
@@ -66,10 +69,12 @@ async def _both(case: Case, *, without: tuple[str, ...] = ()) -> tuple[scope.Loo
     return looked, assess(facts, knowledge=KNOWLEDGE, now=now), asked
 
 
+@pytest.mark.no_cover
 async def test_silence_by_the_first_reads_is_silence_by_all() -> None:
     rows: Counter[str] = Counter()
-    plain = [(case, ()) for case in CASES]
-    for case, without in (*plain, *((case, DECIDING) for case in CASES[::4])):
+    plain = [(case, ()) for case in sample(CASES, of=lambda case: case.protocol)]
+    out = [(case, DECIDING) for case in sample(CASES, of=lambda case: case.protocol, start=2)[::4]]
+    for case, without in (*plain, *out):
         looked, whole, asked = await _both(case, without=without)
         if looked.silent is None or whole is None:
             continue
@@ -80,6 +85,6 @@ async def test_silence_by_the_first_reads_is_silence_by_all() -> None:
             case.name
         )
         assert asked <= 10, case.name
-    assert rows["not-met"] > 10
-    assert rows["not-the-population"] > 2
-    assert rows["out-of-scope"] > 50
+    assert rows["not-met"] > 3
+    assert rows["not-the-population"] > 1
+    assert rows["out-of-scope"] > 40

@@ -29,7 +29,7 @@ from app.sandbox import patients
 from app.sandbox.fhir import PARAMETERS, create_fhir
 from app.settings import Tenant
 from fhir_mappings.facts import Overlay
-from tests.integration.hospital import FHIR, NOW, TOKEN, Wire
+from tests.integration.hospital import FHIR, NOW, TOKEN, Wire, everybody
 from tests.integration.test_wire import listening, loopback
 from tests.unit.app.bundles import bedside
 from tests.unit.app.doctor import local
@@ -39,7 +39,7 @@ Answers = Callable[[httpx.Request], httpx.Response | None]
 
 
 def server(resources: Any = None, *, now: datetime = NOW, faults: Any = None) -> Starlette:
-    return create_fhir(resources or patients.bundle, base_url=FHIR, clock=lambda: now, faults=faults or {})
+    return create_fhir(resources or everybody, base_url=FHIR, clock=lambda: now, faults=faults or {})
 
 
 def case(*ids: str, now: datetime = NOW, overlay: Overlay | None = None, **more: Any) -> Case:

@@ -18,6 +18,7 @@ AT_ONCE = 3
 
 
 @pytest.mark.parametrize("gather", ["parallel", "scope-first"])
+@pytest.mark.no_cover
 async def test_interleaved_hooks_do_not_mix_patients(tmp_path: Path, gather: Any) -> None:
     (tenant,) = settings_for(tmp_path / "decisions.db").tenants
     tenants = (replace(tenant, gather=gather),)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.integration.hospital import FHIR, NOW, decision, hook, opened
 
@@ -64,6 +65,7 @@ class Endless:
         return json.dumps(bundle).encode()
 
 
+@pytest.mark.no_cover
 async def test_20_000_results_are_bounded_and_the_answer_says_so(tmp_path: Path) -> None:
     server = Endless()
     async with opened(tmp_path, answers=server, deadline_seconds=30.0) as hospital:
@@ -83,6 +85,7 @@ async def test_20_000_results_are_bounded_and_the_answer_says_so(tmp_path: Path)
     assert all(not card.get("suggestions") for card in answer.json()["cards"])
 
 
+@pytest.mark.no_cover
 async def test_bytes_of_a_hook_end_before_memory_does(tmp_path: Path) -> None:
     """Answers of 4 MB a page: sixteen MiB a source, sixty-four a hook."""
     sent = 0

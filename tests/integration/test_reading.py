@@ -235,6 +235,7 @@ def first(folder: Path) -> dict[str, Any]:
     return {"tenants": (replace(tenant, gather="scope-first"),)}
 
 
+@pytest.mark.no_cover
 async def test_scope_first_shows_the_same_cards(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     async with (
         opened(tmp_path_factory.mktemp("parallel")) as whole,

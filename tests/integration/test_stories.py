@@ -51,6 +51,7 @@ async def test_read_from_the_server(story: Story, hospital: Hospital) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 @STORIES
+@pytest.mark.no_cover
 async def test_sent_as_prefetch(story: Story, hospital: Hospital) -> None:
     """Templates cannot ask for the Medication resources that orders refer to; all else comes from the call alone."""
     sent = await hospital.prefetched(story.patient_id)
@@ -68,6 +69,7 @@ async def test_sent_as_prefetch(story: Story, hospital: Hospital) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("patient_id", MIXED)
+@pytest.mark.no_cover
 async def test_a_missing_key_is_read_and_changes_nothing(patient_id: str, hospital: Hospital) -> None:
     whole = await hospital.prefetched(patient_id)
     expected = same_words(await hospital.call(hook(patient_id)))
@@ -81,6 +83,7 @@ async def test_a_missing_key_is_read_and_changes_nothing(patient_id: str, hospit
 
 @pytest.mark.asyncio(loop_scope="module")
 @STORIES
+@pytest.mark.no_cover
 async def test_no_answer_holds_a_name(story: Story, hospital: Hospital) -> None:
     text = (await hospital.call(hook(story.patient_id))).text
     for word in story.name.replace(",", " ").split():

@@ -27,6 +27,7 @@ Value: TypeAlias = Fraction | str
 Trees: TypeAlias = list[tuple[str, Node]]
 Readings: TypeAlias = Mapping[Key, Reading]
 
+pytestmark = pytest.mark.no_cover
 REASON = Reason.of("state", state="")
 SHARED = {"SHARED-1": Leaf("crp", op=">", value=Decimal(20)), "SHARED-2": Leaf("prone", among=frozenset({"yes"}))}
 STATES = {"prone": ("yes", "no"), "ecmo_at_gas": ("off", "vv", "va", "generic"), "unheard of": ("red", "green", "")}

@@ -34,6 +34,7 @@ from fhir_mappings.facts import Facts, Overlay, Source
 from fhir_mappings.mapping import Part, to_facts
 from tests.property.size import examples
 
+pytestmark = pytest.mark.no_cover
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 CONTEXT = Context(now=NOW, zone=ZoneInfo("Europe/Paris"), overlay=Overlay())
 PLAN = plan.plan(codebook.load("observations"), codebook.load("ingredients"))

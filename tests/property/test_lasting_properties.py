@@ -44,6 +44,7 @@ from tests.property.test_clinical_properties import (
 from tests.unit.app.bundles import bedside
 
 Said: TypeAlias = dict[str, tuple[Finding, bool]]
+pytestmark = pytest.mark.no_cover
 SECOND = timedelta(seconds=1)
 HOURS = (*range(1, 80), *range(80, 800, 9), 1000, 1439, 1441, 2016, 4319, 4321, 8761, 20_000)
 """How far ahead a scan looks, in hours: past every window, and then some birthdays."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,7 @@ from tests.property.test_clinical_properties import (
     result,
 )
 
+pytestmark = pytest.mark.no_cover
 some = settings(max_examples=examples(100), deadline=None, derandomize=True)
 
 RANK = {"monitor": 1, "relative": 2, "absolute": 3}
