@@ -341,7 +341,7 @@ async def test_a_fault_of_ours_is_an_answer_that_repeats_nothing(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("canary-patient-data")
 
-    monkeypatch.setattr("app.service.assess", broken)
+    monkeypatch.setattr("app.patient_view.assess", broken)
     answer = await hospital.call(hook(PATIENT), headers={"origin": "http://localhost:3000"})
     assert answer.status_code == 500
     body = outcome_of(answer)
