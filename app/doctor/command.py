@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
 import os
 import re
 import stat
@@ -27,6 +26,7 @@ from app.doctor.findings import EXIT
 from app.doctor.table import table
 from app.gateway import address, door
 from app.gateway.backend_services import is_shared
+from app.observe.terminal import show
 from app.protocols.fields import KnowledgeError
 from app.report import printable
 from app.settings import Settings, SettingsError, Tenant, load
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
         elif draft is not None:
             _write(draft, overlay(findings))
     finally:
-        _show(shown)
+        show(shown)
     return EXIT[findings.status]
 
 
@@ -249,20 +249,6 @@ def _progress(line: str) -> None:
     with suppress(BrokenPipeError):  # nobody reads it any more; the report may still be wanted
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
-
-
-def _show(text: str) -> None:
-    """The report, on a terminal of whatever encoding, and for a reader who may not want all of it (`| head`)."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is left in the buffer must go somewhere, or the interpreter complains when it ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _is_new(path: Path) -> bool:

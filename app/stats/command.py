@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
-import os
 import re
 import sys
 import time
@@ -19,6 +17,7 @@ import msgspec
 
 from app import knowledge
 from app.clinical.lasting import HORIZON
+from app.observe.terminal import show
 from app.report import printable
 from app.settings import DEFAULT_DB, Settings, SettingsError, load
 from app.stats import names, rows, sheets
@@ -87,9 +86,9 @@ def run(options: argparse.Namespace) -> int:
     _write(_contents(options, summary=summary, now=now), force=options.force)
     if options.json:
         document = sheets.document(summary, now=now)
-        _show(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+        show(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
     elif not written:
-        _show(table(summary, now=now))
+        show(table(summary, now=now))
     return 0
 
 
@@ -193,20 +192,6 @@ class _Progress:
         if now - self.spoke >= _SILENT_SECONDS:
             self.spoke = now
             _say(f"rescue-cds: {read} decisions read")
-
-
-def _show(text: str) -> None:
-    """On a terminal of whatever encoding, and for a reader who may not want all of it (`| head`)."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is left in the buffer must go somewhere, or the interpreter complains when it ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _say(line: str) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.sandbox import patients
 from tests.hapi import hapi as servers
+from tests.integration.hospital import NOW
 
 
 @pytest.fixture(scope="session")
@@ -39,4 +41,13 @@ def hapi_server(pytestconfig: pytest.Config) -> Iterator[servers.Server]:
 def hapi(hapi_server: servers.Server) -> servers.Server:
     """A running server. Its data and rules are shared: take ids from `new_id` and rules for your own patients."""
     hapi_server.revive()
+    return hapi_server
+
+
+@pytest.fixture(scope="module")
+def loaded(hapi_server: servers.Server) -> servers.Server:
+    """The server with the demo's patients and their faults."""
+    hapi_server.revive()
+    servers.load(hapi_server.base, patients.bundle(NOW))
+    hapi_server.add(*servers.story_rules())
     return hapi_server

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from app.sandbox import patients
 from tests.hapi import ward
-from tests.hapi.hapi import Server, load, story_rules
+from tests.hapi.hapi import Server, load
 from tests.hapi.test_stories import comparable
 from tests.hapi.ward import Ward, chart
 from tests.integration import hospital
-from tests.integration.hospital import NOW, decision, same_words
+from tests.integration.hospital import decision, same_words
 from tests.integration.test_orders import CODES, RXNORM, actions, by_reference, checks, draft, pair
 
 pytestmark = [pytest.mark.hapi, pytest.mark.asyncio(loop_scope="module")]
@@ -29,15 +28,6 @@ MIXED = ("demo-day-7", "demo-kilopascal")
 def drafts(patient_id: str) -> list[dict[str, Any]]:
     """Too much anakinra, the letter's ruxolitinib, and a drug that interacts."""
     return [*pair(patient_id, mg=600), draft("fluconazole", patient_id, mg=100)]
-
-
-@pytest.fixture(scope="module")
-def loaded(hapi_server: Server) -> Server:
-    """The server with the demo's patients and their faults."""
-    hapi_server.revive()
-    load(hapi_server.base, patients.bundle(NOW))
-    hapi_server.add(*story_rules())
-    return hapi_server
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

@@ -15,10 +15,10 @@ from app.sandbox import patients
 from app.sandbox.patients import Story
 from app.settings import dev
 from tests.hapi import ward
-from tests.hapi.hapi import Server, load, story_rules
+from tests.hapi.hapi import Server
 from tests.hapi.ward import Ward
 from tests.integration import hospital
-from tests.integration.hospital import NOW, decision, same_words
+from tests.integration.hospital import decision, same_words
 
 pytestmark = [pytest.mark.hapi, pytest.mark.asyncio(loop_scope="module")]
 
@@ -26,15 +26,6 @@ MIXED = ("demo-full-protocol", "demo-kilopascal", "demo-neutropenia")
 """The expensive matrix: every prefetch key dropped in turn. The second writes its medications as references."""
 
 STORIES = pytest.mark.parametrize("story", patients.STORIES, ids=lambda story: story.patient_id)
-
-
-@pytest.fixture(scope="module")
-def loaded(hapi_server: Server) -> Server:
-    """The server with the demo's patients and their faults."""
-    hapi_server.revive()
-    load(hapi_server.base, patients.bundle(NOW))
-    hapi_server.add(*story_rules())
-    return hapi_server
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
