@@ -105,14 +105,14 @@ class _Page:
         """Critical only when an absolute finding meets a signature (reading 7)."""
         if self.o.is_absolute:
             return "critical" if self.o.hook == "order-sign" else "warning"
-        serious = self.o.safety or self.o.required
-        return "warning" if serious else "info"
+        grave = any(c.check.card == "safety" and c.check.severity != "info" for c in self.o.checks)
+        return "warning" if grave or self.o.safety or self.o.required else "info"
 
     def _safety_summary(self, checks: Sequence[Checked]) -> str:
         """What is certain comes first, the gravest before the others; then what could not be determined."""
         certain = [c.check.title for c in checks if c.finding is Finding.MET]
         certain += [s.rule.title for s in self.o.present]
-        titles = certain or [c.check.title for c in checks]
+        titles = certain or [_title(c) for c in checks]
         if not titles and not self.o.safety and not self.o.required:
             titles = [s.rule.title for s in self.o.watched]
         if titles:
@@ -138,7 +138,7 @@ class _Page:
 
     def protocol(self, suggestions: Sequence[Suggestion]) -> Card:
         checks = [c for c in self.o.checks if c.check.card == "protocol"]
-        titles = [c.check.title for c in checks]
+        titles = [_title(c) for c in checks]
         serious = any(c.check.severity != "info" for c in checks)
         parts = [own(self.say("honest")), *self._drafts(), *self._checks(checks, "heading_checks")]
         parts += [own(self.say("apart")), *self.frame.not_looked_at(), self.frame.version(self.versions)]
@@ -211,12 +211,10 @@ class _Page:
         )
 
     def _checks(self, checks: Sequence[Checked], heading: str) -> list[Safe]:
-        lines = []
-        for c in checks[:_MOST_LINES]:
-            key = "check" if c.finding is Finding.MET else "check_unknown"
-            lines.append(
-                own(self.say(key, title=c.check.title, why=self.words.reason(c.reason), advice=c.check.advice))
-            )
+        lines = [
+            own(self.say("check", title=_title(c), why=self.words.reason(c.reason), advice=c.check.advice))
+            for c in checks[:_MOST_LINES]
+        ]
         return self._section(heading, list(dict.fromkeys(lines)) + self._more(len(checks)))
 
     def _section(self, key: str, lines: list[Safe]) -> list[Safe]:
@@ -292,6 +290,12 @@ def _draft_entry(draft: DraftOrder) -> dict[str, Any]:
         entry["daily_mg"] = decimal_text(draft.use.daily_mg)
     days = {"first_day": draft.first_day, "last_day": draft.last_day}
     return entry | {name: day.isoformat() for name, day in days.items() if day is not None}
+
+
+def _title(checked: Checked) -> str:
+    """What could not be determined is never named as a fact."""
+    is_open = checked.finding is Finding.UNKNOWN
+    return (checked.check.open_title if is_open else "") or checked.check.title
 
 
 def _rounded(mg: Decimal) -> str:

@@ -128,8 +128,7 @@ def _drafted(drafts: Sequence[DraftOrder]) -> list[dict[str, Any]]:
 
 def _verdicts(found: OrderAssessment) -> dict[str, Any]:
     checked = {check.id: "absent" for check in found.knowledge.order_checks}
-    unread = any(is_unidentified(draft) for draft in found.orders)
-    checked |= {c.id: "unknown" for c in found.knowledge.order_checks if c.rule == "not-identified" and unread}
+    checked |= dict.fromkeys(found.undetermined, "unknown")
     checked |= {c.check.id: c.finding.presence for c in reversed(found.checks)}
     outcomes = {s.rule.id: s.outcome for s in found.all_safety}
     why = unknown_by(outcomes) | {c.check.id: c.reason.code for c in found.checks if c.finding.presence == "unknown"}

@@ -352,7 +352,8 @@ class OrderCheck:
     """One thing that is looked at in an order being written; `rule` names one of `app.clinical.orders`.
 
     `severity` is absolute, warning or info; `card` is the one it stands on, `safety` or `protocol`; `speaks_at` are the
-    hooks at which it alone is worth a card: elsewhere it is a line of one that is shown anyway.
+    hooks at which it alone is worth a card: elsewhere it is a line of one that is shown anyway. `open_title` takes the
+    place of the title where it could not be determined.
     """
 
     id: str
@@ -363,6 +364,7 @@ class OrderCheck:
     rule: str
     speaks_at: frozenset[str]
     origin: Origin
+    open_title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

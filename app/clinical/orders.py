@@ -75,7 +75,9 @@ class OrderAssessment:
 
     `drafted`: study drugs among the orders that were picked. `received`: whether the patient receives, or is being
     ordered, each study drug. `safety`: what concerns the picked orders, absolute first; `watched` what is only to be
-    monitored; `required`: the safety data that are missing or in doubt. `all_safety` is every finding, for the record.
+    monitored; `required`: the safety data that are missing or in doubt. `undetermined`: ids of checks that could not
+    be made, whether or not a card says so: they are never counted as absent. `all_safety` is every finding, for the
+    record.
     """
 
     now: datetime
@@ -89,6 +91,7 @@ class OrderAssessment:
     watched: tuple[SafetyResult, ...]
     required: tuple[tuple[str, Reading], ...]
     checks: tuple[Checked, ...]
+    undetermined: frozenset[str]
     corrections: tuple[Correction, ...]
     deceased: bool
     gaps: tuple[Gap, ...]
@@ -183,6 +186,7 @@ def assess_orders(facts: Facts, *, hook: Hook, knowledge: Knowledge, now: dateti
         watched=tuple(s for s in case.concerning if s.rule.severity == "monitor"),
         required=tuple(case.required),
         checks=checks,
+        undetermined=frozenset(check.id for check in knowledge.order_checks if check.rule in _open_rules(case)),
         corrections=tuple(_corrections(case, checks)),
         deceased=is_deceased(facts),
         gaps=facts.gaps,
@@ -501,11 +505,15 @@ def _duplicate(check: OrderCheck, case: _Case) -> _Found:
                 ),
                 None,
             )
-            if orders:
-                home = all(use.state == "taken" for use in orders)
-                yield _met(check, draft, "taken-at-home" if home else "order-there", *orders[:_SHOWN], drug=drug)
+            coded = [use for use in orders if drug in use.ingredients]
+            if coded:
+                home = all(use.state == "taken" for use in coded)
+                yield _met(check, draft, "taken-at-home" if home else "order-there", *coded[:_SHOWN], drug=drug)
             elif twin is not None:
                 yield _met(check, draft, "drafted-twice", twin.use, drug=drug)
+            elif orders:  # words on record are a question, never a presence (reading 3.11)
+                reason = Reason.of("text-only-drug", drug=drug, title="")
+                yield Checked(check, draft, Finding.UNKNOWN, reason, _evidence((draft.use, *orders[:_SHOWN])))
 
 
 def _apart(one: DraftOrder, other: DraftOrder, *, today: date) -> bool:
@@ -592,6 +600,30 @@ _RULES: Mapping[str, Callable[[OrderCheck, _Case], _Found]] = MappingProxyType(
 
 RULES = tuple(_RULES)
 """The rules that a check of `orders.toml` may name."""
+
+
+def _open_rules(case: _Case) -> set[str]:
+    """The rules that something unread leaves open for one of the picked drafts, where they are not met all the same."""
+    open_: set[str] = set()
+    for _, draft in _drafts(case):
+        if _dose(draft, case) is None:
+            open_ |= {"dose-above", "dose-below", "no-taper"}
+        if draft.end == "unreadable":
+            open_ |= {"ends-later", "no-taper"}
+        if case.day_is_open:
+            open_ |= {"ends-later", "dose-below", "no-taper"}
+    unread = [drug for drug in STUDY_DRUGS if not case.received[drug].known]
+    picked = [drug for drug in STUDY_DRUGS if case.picked(drug)]
+    if picked and unread:
+        open_.add("one-of-pair")
+    if picked and case.record.lost(("orders", None), ("statements", None)) is not None:
+        open_.add("duplicate")
+    if unread and any(draft.vaccine is True or draft.possibly_live for draft in case.selected):
+        open_.add("live-vaccine")
+    if any(map(is_unidentified, case.selected)):
+        open_.add("not-identified")
+    return open_
+
 
 _CORRECTED = {"dose-above": "dose", "ends-later": "end", "no-end": "end"}
 

@@ -18,7 +18,7 @@ SEVERITIES = ("absolute", "warning", "info")
 CARDS = ("safety", "protocol")
 HOOKS = ("order-select", "order-sign")
 
-_CHECK = ("id", "title", "advice", "severity", "card", "rule", "speaks_at", *ORIGIN)
+_CHECK = ("id", "title", "open_title", "advice", "severity", "card", "rule", "speaks_at", *ORIGIN)
 
 
 def build(table: Mapping[str, Json]) -> tuple[OrderCheck, ...]:
@@ -54,4 +54,5 @@ def _check(row: Mapping[str, Json]) -> OrderCheck:
         rule=rule,
         speaks_at=frozenset(hooks),
         origin=origin(FILE, row),
+        open_title=row.get("open_title", ""),
     )

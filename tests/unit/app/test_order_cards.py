@@ -95,6 +95,18 @@ def test_removing_names_drug_dose_and_days() -> None:
     assert suggestion.actions[0].resource_id == "MedicationRequest/d0"
 
 
+def test_what_could_not_be_determined_is_not_told_as_a_fact() -> None:
+    one = draft(possibly_live=True, use={"identity": "text", "label": "Stamaril"})
+    card = only(one, *offering(on("anakinra")))
+    assert card.summary == "Stamaril drafted: Possibly a live vaccine beside the study drugs"
+    assert card.indicator == "warning"
+    assert "A live vaccine beside" not in card.detail
+    unread_end = draft("anakinra", end="unreadable", last_day=None)
+    card = only((unread_end, BESIDE["anakinra"]), *offering())
+    assert "The last day could not be read: " in card.detail
+    assert "No last day is written" not in card.summary + card.detail
+
+
 def test_a_vaccine_has_no_dose() -> None:
     card = only(draft(vaccine=True, use={"identity": "code"}), *offering(on("anakinra")))
     assert card.summary == "A vaccine drafted: A live vaccine beside the study drugs"

@@ -420,6 +420,37 @@ def test_an_order_that_has_ended_is_no_duplicate() -> None:
     assert checks(found((draft("anakinra"), BESIDE["anakinra"]), *offering(ended))) == []
 
 
+def test_an_order_that_only_words_name_is_a_question() -> None:
+    """Text never establishes a presence (reading 3.11)."""
+    there = order(possibly=("anakinra",), identity="text")
+    said = found((draft("anakinra"), BESIDE["anakinra"]), *offering(there))
+    assert checks(said) == ["ORD-DUPLICATE?"]
+    assert said.corrections == ()
+
+
+@pytest.mark.parametrize(
+    ("drafts", "items", "open_"),
+    [
+        ((ANAKINRA, RUXOLITINIB), (), set()),
+        ((draft("anakinra", mg=None), RUXOLITINIB), (), {"ORD-DOSE-ABOVE", "ORD-DOSE-BELOW", "ORD-NO-TAPER"}),
+        ((draft("anakinra", end="unreadable", last_day=None), RUXOLITINIB), (), {"ORD-ENDS-LATER", "ORD-NO-TAPER"}),
+        ((ANAKINRA, RUXOLITINIB), (unread("orders"),), {"ORD-DUPLICATE"}),
+        ((draft("anakinra"),), (unread("statements"),), {"ORD-DUPLICATE", "ORD-ONE-OF-PAIR"}),
+        ((draft(vaccine=True, use={"identity": "code"}),), (unread("orders"),), {"ORD-LIVE-VACCINE"}),
+        ((draft(use={"identity": "none"}),), (), {"ORD-NOT-IDENTIFIED"}),
+        (
+            (draft("ruxolitinib"), BESIDE["ruxolitinib"]),
+            (on("ruxolitinib", hours=24 * 11), unread("virology")),
+            {"ORD-ENDS-LATER", "ORD-DOSE-BELOW", "ORD-NO-TAPER"},
+        ),
+    ],
+)
+def test_what_could_not_be_checked_is_not_counted_as_absent(
+    drafts: tuple[DraftOrder, ...], items: tuple[Item, ...], open_: set[str]
+) -> None:
+    assert found(drafts, *offering(*items)).undetermined == open_
+
+
 def test_an_order_that_ends_before_the_draft_begins_is_no_duplicate() -> None:
     """A taper as an order of its own."""
     there = order("anakinra", end=when(-24))
