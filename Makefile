@@ -25,6 +25,8 @@ COVERAGE_GATED := cds_hooks/*,fhir_mappings/*,app/clinical/*
 BENCH_ARGS ?=
 # Options of the mutation run: --sample N, --target PERCENT, --processes N, --file NAME, --names.
 MUTATION_ARGS ?=
+# Options of the security report: --size small|full|huge, --area NAME.
+SECURITY_ARGS ?=
 UV ?= uv
 
 PY := $(VENV)/bin/python
@@ -37,10 +39,10 @@ DEV := $(VENV)/.installed-dev
 $(shell [ -x $(PY) ] || rm -f $(LOCKED) $(PROJECT) $(DEV))
 
 .PHONY: help demo hapi install dev test quick-test test-hapi test-oauth coverage lint types borders check openapi safety-file \
-    knowledge-page mutation bench bench-gateway bench-scope lock install-check clean distclean
+    knowledge-page mutation security-report bill-of-materials bench bench-gateway bench-scope lock install-check clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 	@echo 'Start with "make demo". Needs Python 3.11 or newer (PYTHON=python3.12 names one).'
 
 demo: $(PROJECT) ## install, then start the service and a FHIR sandbox with synthetic patients
@@ -88,10 +90,12 @@ coverage: $(DEV) ## report the coverage of the last whole test run and hold the 
 	@$(PY) -m coverage report --skip-covered --skip-empty --show-missing --precision=2 \
 	    --include='$(COVERAGE_GATED)' --fail-under=$(COVERAGE_GATE)
 
-lint: $(DEV) ## ruff (rules and format), and what no file of the tree may hold
+lint: $(DEV) ## ruff (rules and format), bandit, our own rules for the code, and what no file of the tree may hold
 	@echo '== lint'
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check --quiet .
+	@$(PY) -m bandit --quiet --configfile pyproject.toml --recursive app cds_hooks fhir_mappings tools
+	@$(PY) tools/check_code.py
 	@$(PY) tools/check_tree.py
 
 types: $(DEV) ## mypy --strict
@@ -118,6 +122,12 @@ knowledge-page: $(PROJECT) ## write docs/safety/clinical-knowledge.md from the k
 
 mutation: $(DEV) ## does a signed case notice each change of the knowledge? MUTATION_ARGS="--sample 100" for a part
 	@$(PY) -m tests.cases.mutation $(MUTATION_ARGS)
+
+security-report: $(DEV) ## every security figure, from the corpora in tests/security. SECURITY_ARGS="--size full"
+	@$(PY) -m tests.security.report $(SECURITY_ARGS)
+
+bill-of-materials: $(DEV) ## what is shipped, as build/sbom.cdx.json (CycloneDX) and build/licences.md
+	@$(PY) tools/bill_of_materials.py
 
 bench: $(DEV) ## CPU per request, throughput and latency beside the floor
 	@$(PY) tests/bench/run.py $(BENCH_ARGS)

@@ -1,4 +1,4 @@
-"""One command, `rescue-cds`: serve, evaluate, doctor, protocols, stats, demo, openapi."""
+"""One command, `rescue-cds`: serve, clients, evaluate, doctor, protocols, stats, demo, openapi."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
-import uvicorn
 
-from app import evaluate, knowledge
+from app import edge, evaluate, knowledge
+from app import registration as clients
 from app.api import document
 from app.cases import command as protocols
 from app.clinical.lasting import HORIZON
+from app.configuration import SettingsError
 from app.doctor import command as doctor
 from app.gather import BundleError
-from app.main import create_app
+from app.main import create_app, create_operators
 from app.observe import logs
 from app.protocols.fields import KnowledgeError
 from app.sandbox import demo
-from app.settings import DEFAULT_DB, Settings, SettingsError, dev, load, silenced_by
+from app.settings import DEFAULT_DB, Settings, bound, dev, load, silenced_by
 from app.stats import command as stats
 from app.store.errors import StoreError
 from fhir_mappings.facts import Overlay
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except (UsageError, BundleError, doctor.Unusable, protocols.Unusable, stats.Unusable) as error:
+    except (UsageError, BundleError, doctor.Unusable, protocols.Unusable, stats.Unusable, clients.Unusable) as error:
         print(f"rescue-cds: {error}", file=sys.stderr)
         return 2
     except (SettingsError, KnowledgeError, StoreError) as error:
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     assess.add_argument("--json", action="store_true", help="the public JSON (docs/evaluate.md)")
     assess.set_defaults(run=_evaluate)
 
+    clients.register(commands)
     doctor.register(commands)
     protocols.register(commands)
     stats.register(commands)
@@ -97,9 +99,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    """A port with one above it, which the demo needs for the service."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) < 65535):
-        raise argparse.ArgumentTypeError("a port is a number from 1 to 65534")
+    """A port with two above it: the demo needs them for the service, and for operators."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) < 65534):
+        raise argparse.ArgumentTypeError("a port is a number from 1 to 65533")
     return int(text)
 
 
@@ -114,13 +116,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         )
     if options.fhir_url or options.timezone:
         raise SettingsError("--fhir-url and --timezone stand in the file when --config is given")
-    settings = load(options.config)
-    return replace(
-        settings,
-        host=options.host or settings.host,
-        port=options.port or settings.port,
-        db=options.db or settings.db,
-    )
+    settings = bound(load(options.config), host=options.host, port=options.port)
+    return replace(settings, db=options.db or settings.db)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -128,11 +125,7 @@ def _serve(options: argparse.Namespace) -> int:
     settings = replace(settings, silenced=settings.silenced | silenced_by(os.environ))
     logs.configure()
     app = create_app(settings)
-    if settings.profile == "dev":
-        bases = ", ".join(settings.bases) or "none: only prefetch is evaluated"
-        print(f"dev profile: open to any client on this machine, loopback only. FHIR bases: {bases}", file=sys.stderr)
-    else:
-        print("allow_unauthenticated = true: anybody who reaches this address is answered", file=sys.stderr)
+    print(_who(settings), file=sys.stderr)
     if settings.silenced:
         print(f"silenced: {', '.join(sorted(settings.silenced))}", file=sys.stderr)
     if settings.silent:
@@ -141,10 +134,26 @@ def _serve(options: argparse.Namespace) -> int:
         kinds = ", ".join(sorted(settings.snooze.kinds))
         print(f"snoozed for {settings.snooze.hours:g} h while nothing changes: {kinds}", file=sys.stderr)
     print(f"CDS Hooks: http://{settings.host}:{settings.port}/cds-services", file=sys.stderr)
+    print(f"operators: http://{settings.admin.host}:{settings.admin.port}/", file=sys.stderr)
     gc.collect()
     gc.freeze()  # what was loaded stays: looking through it again and again costs pauses of a tenth of a second
-    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None, server_header=False)
+    edge.run(
+        edge.server(app, host=settings.host, port=settings.port, closed=app.state.metrics.ended),
+        edge.server(create_operators(app), host=settings.admin.host, port=settings.admin.port),
+    )
     return 0
+
+
+def _who(settings: Settings) -> str:
+    """Who is answered, in words for the terminal at the start."""
+    if settings.clients:
+        named = ", ".join(client.id for client in settings.clients)
+        silent = [client.id for client in settings.clients if client.silent]
+        return f"registered clients: {named}" + (f"; silent, nothing shown: {', '.join(silent)}" if silent else "")
+    if settings.profile == "dev":
+        bases = ", ".join(settings.bases) or "none: only prefetch is evaluated"
+        return f"dev profile: open to any client on this machine, loopback only. FHIR bases: {bases}"
+    return "allow_unauthenticated = true: ANYBODY who reaches this address is answered; no client is registered"
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from app import attributes, drafts, plan
 from app.clinical.knowledge import leaves_of
 from app.clinical.table import EVERYTHING
 from app.drafts import Templates
+from app.names import ORDER_SELECT, ORDER_SIGN, PATIENT_VIEW
 from app.plan import Need
 from app.protocols import loader, orders
 from app.protocols.fields import KnowledgeError, known_word
@@ -23,9 +24,6 @@ from fhir_mappings.codebook import Code, Codebook
 from fhir_mappings.errors import BadCodebook
 from fhir_mappings.facts import Overlay
 
-PATIENT_VIEW = "anakinra-ruxolitinib-patient-view"
-ORDER_SELECT = "anakinra-ruxolitinib-order-select"
-ORDER_SIGN = "anakinra-ruxolitinib-order-sign"
 TITLE = "Anakinra + ruxolitinib rescue protocol: thresholds and contraindications"
 DESCRIPTION = (
     "Says whether the chart meets the inclusion thresholds of an 11-patient uncontrolled pilot study (2020) of "

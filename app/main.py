@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import knowledge
-from app.api.routes import guarded, refusal, router
+from app import knowledge, watching
+from app.api.admin import STARTED, create_admin
+from app.api.document import openapi
+from app.api.routes import refusal, router
+from app.clients import Client
+from app.configuration import SettingsError
 from app.gateway.fhir import Gateway
+from app.gateway.jwks import FileSource, KeySet, UrlSource
 from app.knowledge import Bedside
+from app.observe.metrics import Metrics
+from app.observe.traces import OFF, Traces, start
+from app.places import Places
+from app.replay import Memory
 from app.service import HookService
 from app.settings import LOCAL_ORIGINS, Settings
 from app.stats import page
 from app.store.decisions import Store
+from app.trust import Door, Refusals
 
 MAX_HEADER_BYTES = 32 * 1024
+_KEY_CONNECTIONS = 2
 
 
 def create_app(
@@ -34,26 +47,66 @@ def create_app(
     gateway: Gateway | None = None,
     store: Store | None = None,
     clock: Callable[[], datetime] | None = None,
+    traces: Traces | None = None,
+    shares: Sequence[str] | None = None,
 ) -> FastAPI:
-    """The service. Raises KnowledgeError, SettingsError or BadDatabase when it must not start."""
+    """The service for clients. Raises KnowledgeError, SettingsError or BadDatabase when it must not start.
+
+    `app.state` has `service`, `metrics`, `traces` and `started`; `create_operators` makes the other port of them.
+    `shares`: among whom places are shared out, in place of every tenant.
+    """
     bedside = bedside or knowledge.load()
+    gateway = gateway or Gateway(limits=settings.fhir)
+    store = store or Store(settings.db)
+    clock = clock or (lambda: datetime.now(UTC))
+    metrics = watching.metrics_of(settings)
+    traces = traces or _traces(settings, version=bedside.version)
+    gateway.watcher = watching.GatewayWatcher(settings, metrics=metrics, traces=traces)
+    refusals = Refusals(store, clock=clock, counted=lambda reason: metrics.refused(reason=reason))
     service = HookService(
         settings,
         bedside=bedside,
-        gateway=gateway or Gateway(limits=settings.fhir),
-        store=store or Store(settings.db),
-        clock=clock or (lambda: datetime.now(UTC)),
+        gateway=gateway,
+        store=store,
+        refusals=refusals,
+        metrics=metrics,
+        traces=traces,
+        clock=clock,
+    )
+    dev = settings.profile == "dev"
+    keys = {client.id: _keys(client, gateway=gateway, metrics=metrics, dev=dev) for client in settings.clients}
+    door = Door(
+        settings,
+        keys=keys,
+        replay=store if settings.tokens.replay == "database" else Memory(),
+        refusals=refusals,
+        clock=clock,
+    )
+    places = Places(
+        at_once=settings.hooks_at_once,
+        waiting=settings.hooks_waiting,
+        tenants=shares or [tenant.name for tenant in settings.tenants],
+        turned_away=lambda kind: metrics.overload(kind=kind),
+        changed=metrics.places,
     )
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with service.store, service.gateway:
             await service.store.keep_knowledge(
                 bedside.library.knowledge.hash, msgspec.json.encode(dict(bedside.library.files))
             )
+            await asyncio.gather(*(known.start() for known in keys.values()))
             for base in settings.bases:
                 await service.gateway.meet(base, seconds=0)  # asked now, so that no hook has to wait for the answer
-            yield
+            app.state.started = True
+            try:
+                yield
+            finally:
+                app.state.started = False
+                for known in keys.values():
+                    await known.aclose()
+                await asyncio.to_thread(traces.close)
 
     app = FastAPI(
         title="rescue-cds",
@@ -66,9 +119,7 @@ def create_app(
         openapi_url=None,
         redirect_slashes=False,
     )
-    app.include_router(router(service))
-    if settings.profile == "dev":  # nobody is asked who he is, so elsewhere the page is made by `rescue-cds stats`
-        app.add_route("/stats", _statistics(service), include_in_schema=False)
+    app.include_router(router(service, door=door, places=places, metrics=metrics))
     app.add_exception_handler(HTTPException, _http_refusal)
     app.add_middleware(HeaderLimit)
     app.add_middleware(  # the last one added is the outermost: every refusal carries its headers
@@ -78,22 +129,50 @@ def create_app(
         allow_methods=["GET", "HEAD", "POST"],
         allow_headers=["authorization", "content-type"],
     )
-    app.state.service = service
+    app.state.service, app.state.metrics, app.state.traces, app.state.started = service, metrics, traces, False
     return app
 
 
-def _statistics(service: HookService) -> Callable[[Request], Awaitable[Response]]:
-    """The page for the clinical owner, of the decisions so far."""
-    zone = service.settings.tenants[0].zone
+def create_operators(app: FastAPI) -> Starlette:
+    """The application of the admin port, beside one of `create_app` in the same process."""
+    service: HookService = app.state.service
 
-    async def statistics(_: Request) -> Response:
-        async def answered() -> Response:
-            found = await page.of_store(service.settings.db, bedside=service.bedside, now=service.clock(), zone=zone)
-            return HTMLResponse(found, headers={"cache-control": "no-store"})
+    async def ready() -> dict[str, bool]:
+        return {STARTED: app.state.started, "record": await service.store.is_writable()}
 
-        return await guarded(answered)
+    async def statistics() -> str:
+        zone = service.settings.tenants[0].zone
+        return await page.of_store(service.settings.db, bedside=service.bedside, now=service.clock(), zone=zone)
 
-    return statistics
+    return create_admin(metrics=app.state.metrics, ready=ready, openapi=openapi(app), stats=statistics)
+
+
+def _keys(client: Client, *, gateway: Gateway, metrics: Metrics, dev: bool) -> KeySet:
+    """Where this client's keys are. Keys that anybody has are taken in the dev profile only."""
+    source: FileSource | UrlSource
+    if client.jwks_file is not None:
+        source = FileSource(client.jwks_file)
+    elif client.jwks_url is not None:
+        source = UrlSource(client.jwks_url, transport=gateway.pool(_KEY_CONNECTIONS))
+    else:
+        raise SettingsError("a client without keys", key=client.id)
+    return KeySet(
+        source,
+        name=client.id,
+        allow_published=dev,
+        on_refresh=lambda outcome: metrics.jwks(client=client.id, outcome=outcome),
+    )
+
+
+def _traces(settings: Settings, *, version: str) -> Traces:
+    """Raises SettingsError where they are wanted and their libraries are not there."""
+    if settings.traces is None:
+        return OFF
+    known = [*(client.id for client in settings.clients), *(tenant.name for tenant in settings.tenants)]
+    try:
+        return start(settings.traces, service_version=version, configured=known)
+    except ValueError as error:
+        raise SettingsError(str(error), key="traces") from None
 
 
 class HeaderLimit:

@@ -13,6 +13,7 @@ from app.gateway.budget import Budget, Deadline
 from app.gateway.fhir import Gateway
 from app.gather import Gathered, at_site, gather, named_medications
 from app.knowledge import Bedside
+from app.observe.metrics import Metrics
 from app.plan import Need
 from app.settings import Settings, Tenant
 from fhir_mappings.context import Context
@@ -25,10 +26,11 @@ CAPABILITY_SECONDS = 0.3
 class Reads:
     """The reading of every hook, with the plans of every tenant made once."""
 
-    def __init__(self, settings: Settings, *, bedside: Bedside, gateway: Gateway) -> None:
+    def __init__(self, settings: Settings, *, bedside: Bedside, gateway: Gateway, metrics: Metrics) -> None:
         self.settings = settings
         self.bedside = bedside
         self.gateway = gateway
+        self.metrics = metrics
         tenants = settings.tenants
         self._plans = {tenant.name: bedside.plan_for(tenant.overlay) for tenant in tenants}
         self._orders = {tenant.name: bedside.order_plan_for(tenant.overlay) for tenant in tenants}
@@ -46,7 +48,7 @@ class Reads:
     def reach(self, call: Call) -> Reach:
         """The server that may be asked for this call, and by whose authority (reading 7)."""
         request, tenant = call.request, call.caller.tenant
-        backend = self._backends.get(tenant.name)
+        backend = None if tenant.backend is None else self._backends[tenant.name]  # a client may have none (Settings)
         base, no_base = None, "no-fhir-server"
         if request.fhir_server is not None:
             base, no_base = tenant.base_of(request.fhir_server), "unknown-fhir-server"
@@ -165,6 +167,13 @@ class Reads:
             "bytes": gathered.received,
             "asked_without": call.reading.get("asked_without", {}) | without,
         }
+        for part in gathered.parts:
+            ms = gathered.ms.get(part.source.key)
+            if ms is not None:
+                source = part.source
+                self.metrics.read(
+                    tenant=call.caller.tenant.name, outcome=source.outcome, why=source.why, seconds=ms / 1000
+                )
         call.timing["sources_ms"] = call.timing.get("sources_ms", {}) | {
             key: round(ms, 1) for key, ms in gathered.ms.items()
         }

@@ -22,7 +22,7 @@ from app.clinical.results import CriterionResult, ProtocolResult, SafetyResult
 from app.clinical.trends import Trend
 from app.outlook import UNSEEN, Outlook
 from app.protocols.words import Words
-from fhir_mappings.facts import Source
+from fhir_mappings.facts import Gap, Source
 
 SCHEMA = 1
 LONGEST = 512
@@ -244,11 +244,16 @@ def evidence(entries: Iterable[Evidence], *, now: datetime) -> list[dict[str, st
 def gaps(assessment: Assessment | OrderAssessment, *, words: Words) -> list[dict[str, str]]:
     """What could not be looked at, then what was there and could not be used."""
     refused = [
-        {"source": printable(gap.reference.partition("/")[0]) or gap.source, "why": words.gap(gap), "need": gap.source}
+        {"source": printable(_type(gap)) or gap.source, "why": words.gap(gap), "need": gap.source}
         | ({"reference": printable(gap.reference)} if gap.reference else {})
         for gap in assessment.gaps
     ]
     return [lost(source, words=words) for source in assessment.lost] + refused
+
+
+def _type(gap: Gap) -> str:
+    """The resource type; a gap about somebody else's resource holds no reference to it."""
+    return gap.reference.partition("/")[0] or dict(gap.params).get("type", "")
 
 
 def lost(source: Source, *, words: Words) -> dict[str, str]:

@@ -21,17 +21,22 @@ from app import attributes, snooze
 from app.call import Call
 from app.clinical.table import EVERYTHING
 from app.gateway.fhir import Gateway
-from app.knowledge import ORDER_SELECT, ORDER_SIGN, PATIENT_VIEW, Bedside
+from app.knowledge import Bedside
+from app.names import ORDER_SELECT, ORDER_SIGN, PATIENT_VIEW
+from app.observe.metrics import Metrics
+from app.observe.traces import OFF, Traces
 from app.order_hooks import OrderHooks
 from app.patient_view import PatientView
 from app.reads import Reads
 from app.settings import SILENT, Caller, Settings
 from app.store.decisions import Decision, Shown, Snooze, Store
+from app.store.errors import StoreError
 from app.store.feedback import Feedback
+from app.trust import FHIR_SERVER, Refusals
 from cds_hooks import feedback as feedbacks
 from cds_hooks import request as calls
 from cds_hooks.discovery import Service as ServiceDescription
-from cds_hooks.errors import NotFound, PreconditionFailed, operation_outcome
+from cds_hooks.errors import Forbidden, NotFound, PreconditionFailed, operation_outcome
 from cds_hooks.response import Response, encode
 
 EXTENSION = "org.rescue-cds.decision"
@@ -49,6 +54,7 @@ class Answer:
 
     status: int
     body: bytes = field(repr=False)
+    outcome: str = ""
 
 
 class _Hook(Protocol):
@@ -59,15 +65,27 @@ class HookService:
     """Answers hook calls. Holds no patient data between requests."""
 
     def __init__(
-        self, settings: Settings, *, bedside: Bedside, gateway: Gateway, store: Store, clock: Callable[[], datetime]
+        self,
+        settings: Settings,
+        *,
+        bedside: Bedside,
+        gateway: Gateway,
+        store: Store,
+        refusals: Refusals,
+        metrics: Metrics,
+        traces: Traces = OFF,
+        clock: Callable[[], datetime],
     ) -> None:
         self.settings = settings
         self.bedside = bedside
         self.gateway = gateway
         self.store = store
+        self.refusals = refusals
+        self.metrics = metrics
+        self.traces = traces
         self.clock = clock
         url = attributes.url(settings.published_at)
-        reads = Reads(settings, bedside=bedside, gateway=gateway)
+        reads = Reads(settings, bedside=bedside, gateway=gateway, metrics=metrics)
         self._hooks: Mapping[str, tuple[str, _Hook]] = MappingProxyType(
             {
                 PATIENT_VIEW: ("patient-view", PatientView(reads, bedside=bedside, source_url=url)),
@@ -92,15 +110,24 @@ class HookService:
     async def answer(self, service: str, body: bytes, *, caller: Caller) -> Answer:
         """The answer to a call of that service.
 
-        Raises the CdsHooksError tree for a call that cannot be read, StoreError when the decision cannot be kept.
+        Raises the CdsHooksError tree for a call that cannot be read, Forbidden for a client that names a FHIR server
+        which is not one of its own, StoreError when the decision cannot be kept.
         """
         self.require(service)
         hook, handler = self._hooks[service]
         limits = self.settings.body
         request = calls.parse(body, hook=hook, max_depth=limits.depth, max_number=limits.number)
+        await self._require_own_server(request.fhir_server, caller=caller, service=service)
         call = Call(uuid4(), time.perf_counter(), self.clock(), caller, service, request)
-        status = 200
-        if request.user_is_patient:
+        with self.traces.span(
+            "hook", service=service, hook=hook, client=caller.client, tenant=caller.tenant.name
+        ) as span:
+            answer = await self._evaluated(call, handler)
+            span.note(outcome=call.outcome, status=answer.status, cards=len(call.cards), gaps=len(call.gaps))
+        return answer
+
+    async def _evaluated(self, call: Call, handler: _Hook) -> Answer:
+        if call.request.user_is_patient:
             call.outcome = "patient-user"
         elif EVERYTHING in self.settings.silenced:  # nothing is read either: what is silenced may be what is at fault
             call.outcome, call.verdicts = "disabled", {"silenced": [EVERYTHING]}
@@ -109,7 +136,13 @@ class HookService:
             self._silence(call)
             snoozing = await self._snoozed(call)
             return await self._recorded(call, status=status, snoozing=snoozing)
-        return await self._recorded(call, status=status)
+        return await self._recorded(call, status=200)
+
+    async def _require_own_server(self, sent: str | None, *, caller: Caller, service: str) -> None:
+        """A registered client has agreed on its servers: another one is a mistake, or somebody else (reading 7)."""
+        if caller.registered and sent is not None and caller.tenant.base_of(sent) is None:
+            await self.refusals.note(FHIR_SERVER, client=caller.client, service=service)
+            raise Forbidden("fhirServer is not one that is configured for this client: nothing was evaluated")
 
     async def feedback(self, service: str, body: bytes, *, caller: Caller) -> None:
         """Keeps what became of cards, all entries or none; which service's card it was, the card says itself.
@@ -119,8 +152,14 @@ class HookService:
         self.require(service)
         entries = feedbacks.parse(body)
         await self.store.keep_feedback(
-            map(_kept, entries), client=caller.client, service=service, received_at=self.clock()
+            map(_kept, entries),
+            client=caller.client,
+            tenant=caller.tenant.name,
+            service=service,
+            received_at=self.clock(),
         )
+        for entry in entries:
+            self.metrics.feedback(outcome=entry.outcome)
 
     def _silence(self, call: Call) -> None:
         """In silent mode everything is evaluated and recorded, and nobody is shown a card (reading 7)."""
@@ -145,7 +184,8 @@ class HookService:
             return None
         if any(card.indicator == "critical" for card in call.cards):
             return None
-        mine = Snooze(call.caller.client, snooze.user_digest(user), call.patient_id, call.kind, call.state)
+        digest = snooze.user_digest(user, tenant=call.caller.tenant.name)
+        mine = Snooze(call.caller.client, digest, call.patient_id, call.kind, call.state)
         since = call.now - timedelta(hours=chosen.hours)
         shown = await self.store.was_shown(mine, since=since)
         if not shown or await self.store.is_repeat(
@@ -159,7 +199,13 @@ class HookService:
     async def _recorded(self, call: Call, *, status: int, snoozing: Snooze | None = None) -> Answer:
         answer = self._answer(call, status=status)
         call.timing["total_ms"] = round((time.perf_counter() - call.started) * 1000, 1)
-        await self.store.record(self._decision(call, answer, snoozing=snoozing))
+        begun = time.perf_counter()
+        try:
+            await self.store.record(self._decision(call, answer, snoozing=snoozing))
+        except StoreError:
+            self.metrics.not_recorded()
+            raise
+        self.metrics.recorded(seconds=time.perf_counter() - begun)
         return answer
 
     def _answer(self, call: Call, *, status: int) -> Answer:
@@ -167,13 +213,14 @@ class HookService:
             refusal = PreconditionFailed(
                 "no data could be looked at: no usable prefetch was sent and no configured FHIR server could be read"
             )
-            return Answer(412, msgspec.json.encode(operation_outcome(refusal.code, refusal.message, str(call.id))))
+            body = msgspec.json.encode(operation_outcome(refusal.code, refusal.message, str(call.id)))
+            return Answer(412, body, call.outcome)
         decision: dict[str, Any] = {"id": str(call.id), "outcome": call.outcome}
         if call.would_be:
             decision["would_be"] = call.would_be
         if call.gaps:
             decision["gaps"] = call.gaps
-        return Answer(200, encode(Response(cards=call.cards, extension={EXTENSION: decision})))
+        return Answer(200, encode(Response(cards=call.cards, extension={EXTENSION: decision})), call.outcome)
 
     def _decision(self, call: Call, answer: Answer, *, snoozing: Snooze | None) -> Decision:
         knowledge = self.bedside.library.knowledge

@@ -1,34 +1,35 @@
 """What an operator decides: one TOML file, or the flags of the dev profile.
 
-Everything is checked at start, and a wrong value stops the start with the file, the key and the remedy: a service
-that guesses what its operator meant guesses about patients.
+Everything is checked at start, and a wrong value stops the start with file, line, key and remedy.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field
 
+from app.clients import ANONYMOUS, Around, Client, ClientTable, NotEvaluatedAs, TokenRules, TrustTable, registered
 from app.clinical.table import EVERYTHING, FOLLOW_UP
+from app.configuration import File, Model, Name, SettingsError, base, endpoint, no_wildcard, origin, unique
 from app.gateway import address, scopes
 from app.gateway.backend_services import Algorithm, Credentials, load_key
 from app.gateway.budget import READS
 from app.gateway.fhir import Limits
+from app.names import SERVICES
 from app.protocols import loader, orders
 from fhir_mappings import units
-from fhir_mappings.coding import Coding, key
+from fhir_mappings.coding import Coding
+from fhir_mappings.coding import key as coded
 from fhir_mappings.facts import Overlay
 
 SuggestOn = Literal["pilot-simple", "pilot-full"]
-NotEvaluatedAs = Literal["412", "card"]
 BackendUse = Literal["when-insufficient", "only-without-token"]
 Gather = Literal["parallel", "scope-first"]
 
@@ -41,7 +42,9 @@ CALL_SHARE: Final = Decimal("0.85")
 HOOKS_AT_ONCE: Final = 64
 """Calls being answered at once; beyond it the answer is 503 at once, instead of every answer late."""
 
-ANONYMOUS: Final = "anonymous"
+HOOKS_WAITING: Final = 32
+"""Calls that wait a tenth of a second for a place; beyond it 503 without waiting (knowledge: security 3.3)."""
+
 DEFAULT_DB: Final = "sqlite+aiosqlite:///rescue-cds.db"
 
 SILENT: Final = "silent"
@@ -49,10 +52,6 @@ SILENT: Final = "silent"
 
 SILENCED: Final = "RESCUE_CDS_SILENCED"
 """An environment variable that silences beside the file: "all", or ids with commas between them."""
-
-
-class SettingsError(ValueError):
-    """Names the file, the key and the remedy. Never holds a value, which may be a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +77,26 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """One CDS client: the tenants it may speak for, the service ids it may call (empty: all), and whether it is only
-    evaluated and recorded (`silent`)."""
-
-    id: str
-    tenants: tuple[str, ...]
-    allowed: tuple[str, ...] = ()
-    silent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `modes` are switches of the client's record: `not-evaluated-as-card`, `silent`."""
+    """Who asks. `modes` are switches of the client's record: `not-evaluated-as-card`, `silent`.
+
+    `registered`: a client's token has been checked, and the tenant's bases are those that this client may name.
+    """
 
     client: str
     tenant: Tenant
     modes: frozenset[str] = frozenset()
+    registered: bool = False
+    services: frozenset[str] = frozenset(SERVICES)
+    origins: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Where operators and their tools reach the service: health, metrics, statistics. Never where clients do."""
+
+    host: str = "127.0.0.1"
+    port: int = 8001
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +126,18 @@ class Settings:
     reach the service.
     """
 
-    profile: Literal["dev", "file"]
+    profile: Literal["dev", "site"]
     tenants: tuple[Tenant, ...]
     host: str = "127.0.0.1"
     port: int = 8000
+    admin: Admin = field(default_factory=Admin)
     clients: tuple[Client, ...] = ()
-    allow_unauthenticated: bool = False
+    tokens: TokenRules = field(default_factory=TokenRules)
+    open_discovery: bool = False
     deadline_seconds: float = 1.4
     hooks_at_once: int = HOOKS_AT_ONCE
+    hooks_waiting: int = HOOKS_WAITING
+    traces: str | None = None
     reads_per_hook: int = READS
     fhir: Limits = field(default_factory=Limits)
     body: BodyLimits = field(default_factory=BodyLimits)
@@ -147,7 +153,7 @@ class Settings:
     @property
     def published_at(self) -> str | None:
         """The base of the addresses in cards: as configured; on this machine where it listens; else unknown."""
-        if self.public_url is not None or self.profile == "file":
+        if self.public_url is not None or self.profile == "site":
             return self.public_url
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
@@ -164,9 +170,27 @@ class Settings:
     @property
     def anonymous(self) -> Caller:
         """The caller of a request that nobody has authenticated: there is one tenant then."""
-        modes = frozenset({"not-evaluated-as-card"} if self.not_evaluated_as == "card" else ())
-        modes |= {SILENT} if EVERYTHING in self.silent else frozenset()
-        return Caller(ANONYMOUS, self.tenants[0], modes)
+        modes = self._modes(self.not_evaluated_as, silent=False)
+        return Caller(ANONYMOUS, self.tenants[0], modes, origins=frozenset(self.cors_origins))
+
+    def caller(self, client: Client, *, tenant: str) -> Caller:
+        """The caller whose token said that he is this client, at that tenant."""
+        (found,) = (one for one in self.tenants if one.name == tenant)
+        bases = tuple(base for base in found.bases if base in client.fhir_bases)
+        # The service's own credentials are for the tenant's one base: no other way in for who may not name it.
+        backend = found.backend if bases == found.bases else None
+        return Caller(
+            client.id,
+            replace(found, bases=bases, backend=backend),
+            self._modes(client.not_evaluated_as, silent=client.silent),
+            registered=True,
+            services=client.services,
+            origins=client.origins,
+        )
+
+    def _modes(self, not_evaluated_as: NotEvaluatedAs, *, silent: bool) -> frozenset[str]:
+        modes = {"not-evaluated-as-card"} if not_evaluated_as == "card" else set()
+        return frozenset(modes | ({SILENT} if silent or EVERYTHING in self.silent else set()))
 
 
 def dev(
@@ -178,170 +202,197 @@ def dev(
     db: str = DEFAULT_DB,
 ) -> Settings:
     """The profile without a file: open to any client, so on this machine only. Raises SettingsError."""
-    if not address.is_loopback(host):
-        raise SettingsError(
-            "--host: without --config the service answers anybody, so it binds to 127.0.0.1, ::1 or localhost only; "
-            "write a config file to bind elsewhere"
-        )
-    bases = tuple(dict.fromkeys(_base(url, where="--fhir-url", allow_http=True) for url in fhir_urls))
-    tenant = Tenant("dev", bases, _zone(timezone, where="--timezone"))
-    return Settings("dev", (tenant,), host=host, port=port, allow_unauthenticated=True, db=db)
+    _check_bind("dev", host, key="--host")
+    bases = tuple(dict.fromkeys(base(url, key="--fhir-url", http=True) for url in fhir_urls))
+    tenant = Tenant("dev", bases, _zone(timezone, key="--timezone"))
+    return Settings("dev", (tenant,), host=host, port=port, admin=Admin(port=port + 1), db=db)
+
+
+def bound(settings: Settings, *, host: str | None, port: int | None) -> Settings:
+    """The same with another address of the command line, which changes nothing of who may bind where. Raises
+    SettingsError."""
+    made = replace(settings, host=host or settings.host, port=port or settings.port)
+    _check_bind(made.profile, made.host, key="--host")
+    if made.port == made.admin.port:
+        raise SettingsError("is the port of [admin]: give each its own", key="--port")
+    return made
 
 
 # --- the file ---------------------------------------------------------------------------------------------
 
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 
-
-_M = TypeVar("_M", bound=BaseModel)
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-
-class _Service(_Model):
-    host: _Name = "127.0.0.1"
+class _Service(Model):
+    profile: Literal["dev", "site"] = "site"
+    host: Name = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     allow_unauthenticated: bool = False
+    open_discovery: bool = False
     deadline_seconds: Decimal | int = Field(default=Decimal("1.4"), gt=0, le=30)
     hooks_at_once: int = Field(default=HOOKS_AT_ONCE, ge=1, le=4096)
+    hooks_waiting: int = Field(default=HOOKS_WAITING, ge=0, le=4096)
     suggest_on: SuggestOn = "pilot-simple"
     not_evaluated_as: NotEvaluatedAs = "412"
-    cors_origins: list[_Name] = []
-    public_url: _Name | None = None
+    cors_origins: list[Name] = []
+    public_url: Name | None = None
 
 
-class _Protocols(_Model):
-    silenced: list[_Name] | _Name = []
-    silent: list[_Name] | _Name = []
+class _Admin(Model):
+    host: Name = Admin().host
+    port: int = Field(default=Admin().port, ge=1, le=65535)
 
 
-class _Snooze(_Model):
+class _Traces(Model):
+    endpoint: Name
+
+
+class _Protocols(Model):
+    silenced: list[Name] | Name = []
+    silent: list[Name] | Name = []
+
+
+class _Snooze(Model):
     hours: Decimal | int = Field(default=12, gt=0, le=168)
     kinds: list[Literal["undetermined", "thresholds-met", "course", "safety", "order-select", "order-sign"]] = [
         "undetermined"
     ]
 
 
-class _Body(_Model):
+class _Body(Model):
     max_mib: int = Field(default=32, ge=1, le=256)
     max_depth: int = Field(default=64, ge=8, le=512)
     max_number: int = Field(default=64, ge=16, le=1024)
     max_seconds: int = Field(default=20, ge=1, le=300)
 
 
-class _Fhir(_Model):
+class _Fhir(Model):
     call_seconds: Decimal | int | None = Field(default=None, gt=0, le=30)
     connect_seconds: Decimal | int = Field(default=1, gt=0, le=30)
     reads_per_hook: int = Field(default=READS, ge=1, le=64)
     reads_per_server: int = Field(default=Limits().reads, ge=1, le=1024)
 
 
-class _Store(_Model):
-    url: _Name = DEFAULT_DB
+class _Store(Model):
+    url: Name = DEFAULT_DB
 
 
-class _Backend(_Model):
-    client_id: _Name
-    token_url: _Name
-    key_file: _Name
-    key_id: _Name
+class _Backend(Model):
+    client_id: Name
+    token_url: Name
+    key_file: Name
+    key_id: Name
     algorithm: Algorithm = "ES384"
-    scopes: list[_Name] = Field(default=list(scopes.SYSTEM_READ), min_length=1)
-    jwks_url: _Name | None = None
+    scopes: list[Name] = Field(default=list(scopes.SYSTEM_READ), min_length=1)
+    jwks_url: Name | None = None
     use: BackendUse = "when-insufficient"
 
 
-class _Tenant(_Model):
-    name: _Name
-    zone: _Name
-    fhir_bases: list[_Name] = []
-    allow_http: bool = False
-    overlay: _Name | None = None
+class _Tenant(Model):
+    name: Name
+    zone: Name
+    fhir_bases: list[Name] = []
+    overlay: Name | None = None
     backend: _Backend | None = None
     gather: Gather = "parallel"
 
 
-class _Client(_Model):
-    id: _Name
-    tenants: list[_Name] = Field(min_length=1)
-    allowed: list[_Name] = []
-    silent: bool = False
-
-
-class _File(_Model):
+class _File(Model):
     service: _Service = _Service()
+    admin: _Admin = _Admin()
     protocols: _Protocols = _Protocols()
     snooze: _Snooze | None = None
     body: _Body = _Body()
     fhir: _Fhir = _Fhir()
     store: _Store = _Store()
+    traces: _Traces | None = None
+    trust: TrustTable = TrustTable()
     tenants: list[_Tenant] = Field(min_length=1)
-    clients: list[_Client] = []
+    clients: list[ClientTable] = []
 
 
-class _SiteCode(_Model):
-    concept: _Name
+class _SiteCode(Model):
+    concept: Name
     kind: str = ""
 
 
-class _Overlay(_Model):
-    signed_by: _Name
+class _Overlay(Model):
+    signed_by: Name
     signed_on: date
     codes: dict[str, _SiteCode] = {}
-    unit_when_absent: dict[str, _Name] = {}
-    percent_means_fraction: list[_Name] = []
-    static: list[_Name] = []
-    arterial: list[_Name] = []
+    unit_when_absent: dict[str, Name] = {}
+    percent_means_fraction: list[Name] = []
+    static: list[Name] = []
+    arterial: list[Name] = []
     generic_ecmo: Literal["veno-venous"] | None = None
     local_uln: dict[str, Decimal | int] = {}
-    not_measured: list[_Name] = []
-    absent_source: list[_Name] = []
-    products: dict[str, list[_Name]] = {}
-    irrelevant_products: list[_Name] = []
-    conditions: dict[str, list[_Name]] = {}
+    not_measured: list[Name] = []
+    absent_source: list[Name] = []
+    products: dict[str, list[Name]] = {}
+    irrelevant_products: list[Name] = []
+    conditions: dict[str, list[Name]] = {}
     noradrenaline_salt: Literal["base", "tartrate"] = "base"
     pulse_oximetry: bool = False
 
 
 def load(path: Path) -> Settings:
     """The settings of a file. Paths in it are relative to it. Raises SettingsError."""
-    read = _validated(_File, _toml(path), path=path)
+    file = File(path)
+    read = file.validated(_File)
+    try:
+        return _settings(read, folder=path.parent)
+    except SettingsError as error:
+        raise file.located(error) from None
+
+
+def _settings(read: _File, *, folder: Path) -> Settings:
+    """Raises SettingsError with the key of what is wrong."""
     service = read.service
-    tenants = tuple(_tenant(tenant, number, path=path) for number, tenant in enumerate(read.tenants))
-    names = [tenant.name for tenant in tenants]
-    _unique(names, key="tenants.name", path=path, remedy="give every tenant a name of its own")
-    _unique(
-        [base for tenant in tenants for base in tenant.bases],
-        key="tenants.fhir_bases",
-        path=path,
-        remedy="a FHIR base belongs to one tenant, once",
+    dev_profile = service.profile == "dev"
+    _check_bind(service.profile, service.host, key="service.host")
+    _check_bind(service.profile, read.admin.host, key="admin.host")
+    if read.admin.port == service.port:
+        raise SettingsError("is the port that clients reach: give operators another one", key="admin.port")
+    tenants = tuple(
+        _tenant(tenant, key=f"tenants[{number}]", folder=folder, http=dev_profile)
+        for number, tenant in enumerate(read.tenants)
     )
-    for number, client in enumerate(read.clients):
-        if not set(client.tenants) <= set(names):
-            raise SettingsError(f"{path}: clients[{number}].tenants: names a tenant that is not in [[tenants]]")
-    _unique([client.id for client in read.clients], key="clients.id", path=path, remedy="list a client once")
+    unique([tenant.name for tenant in tenants], key="tenants[{}].name", remedy="give every tenant a name of its own")
+    _check_bases(tenants)
+    if len(tenants) > 1 and service.hooks_at_once < 2 * len(tenants):
+        raise SettingsError(
+            "leaves no place to each tenant, so that one could take all of them: at least twice the number of tenants",
+            key="service.hooks_at_once",
+        )
+    public_url = None if service.public_url is None else _public(service.public_url, http=dev_profile)
     if read.fhir.call_seconds is not None and read.fhir.call_seconds > service.deadline_seconds:
-        raise SettingsError(f"{path}: fhir.call_seconds: longer than service.deadline_seconds, which ends every call")
-    if not service.allow_unauthenticated:
-        raise SettingsError(
-            f"{path}: service.allow_unauthenticated: client tokens are not checked yet, so anybody who reaches the "
-            "service is answered: set it to true if only the EHR can reach it"
-        )
-    if len(tenants) > 1:
-        raise SettingsError(
-            f"{path}: tenants: callers that nobody authenticates cannot be told apart: configure one tenant"
-        )
+        raise SettingsError("longer than service.deadline_seconds, which ends every call", key="fhir.call_seconds")
+    clients = registered(
+        read.clients,
+        around=Around(
+            folder=folder,
+            dev=dev_profile,
+            bases={tenant.name: tenant.bases for tenant in tenants},
+            public_url=public_url,
+            not_evaluated_as=service.not_evaluated_as,
+        ),
+    )
+    _check_callers(read, tenants)
+    origins = [
+        origin(one, key=f"service.cors_origins[{number}]", http=dev_profile)
+        for number, one in enumerate(service.cors_origins)
+    ]
     return Settings(
-        "file",
+        service.profile,
         tenants,
         host=service.host,
         port=service.port,
-        clients=tuple(Client(c.id, tuple(c.tenants), tuple(c.allowed), c.silent) for c in read.clients),
-        allow_unauthenticated=service.allow_unauthenticated,
+        admin=Admin(read.admin.host, read.admin.port),
+        clients=clients,
+        tokens=TokenRules(read.trust.leeway_seconds, read.trust.longest_seconds, read.trust.replay),
+        open_discovery=service.open_discovery,
         deadline_seconds=float(service.deadline_seconds),
         hooks_at_once=service.hooks_at_once,
+        hooks_waiting=service.hooks_waiting,
+        traces=None if read.traces is None else endpoint(read.traces.endpoint, key="traces.endpoint", http=dev_profile),
         reads_per_hook=read.fhir.reads_per_hook,
         fhir=Limits(
             call_seconds=float(read.fhir.call_seconds or service.deadline_seconds * CALL_SHARE),
@@ -354,24 +405,78 @@ def load(path: Path) -> Settings:
         db=read.store.url,
         suggest_on=service.suggest_on,
         not_evaluated_as=service.not_evaluated_as,
-        cors_origins=tuple(
-            _origin(origin, where=f"{path}: service.cors_origins[{number}]")
-            for number, origin in enumerate(service.cors_origins)
-        ),
-        public_url=None if service.public_url is None else _public(service.public_url, where=f"{path}: service"),
-        silenced=_silenced(read.protocols.silenced, where=f"{path}: protocols.silenced"),
-        silent=_silenced(read.protocols.silent, where=f"{path}: protocols.silent"),
-        snooze=None if read.snooze is None else Snooze(float(read.snooze.hours), frozenset(read.snooze.kinds)),
+        cors_origins=tuple(dict.fromkeys([*origins, *(one for client in clients for one in sorted(client.origins))])),
+        public_url=public_url,
+        silenced=_silenced(read.protocols.silenced, key="protocols.silenced"),
+        silent=_silenced(read.protocols.silent, key="protocols.silent"),
+        snooze=_snooze(read),
     )
+
+
+def _check_bind(profile: str, host: str, *, key: str) -> None:
+    if profile == "dev" and not address.is_loopback(host):
+        raise SettingsError(
+            "the dev profile may answer anybody, so it binds to 127.0.0.1, ::1 or localhost only; "
+            'write a config file with profile = "site" to bind elsewhere',
+            key=key,
+        )
+
+
+def _check_bases(tenants: Sequence[Tenant]) -> None:
+    owners: dict[str, str] = {}
+    for number, tenant in enumerate(tenants):
+        for place, one in enumerate(tenant.bases):
+            if one in owners:
+                raise SettingsError(
+                    "the same value twice: a FHIR base belongs to one tenant, once",
+                    key=f"tenants[{number}].fhir_bases[{place}]",
+                )
+            owners[one] = tenant.name
+
+
+def _check_callers(read: _File, tenants: Sequence[Tenant]) -> None:
+    """Who is answered has to be said: clients with their keys, or anybody, never both."""
+    service = read.service
+    if read.clients:
+        if service.allow_unauthenticated:
+            raise SettingsError(
+                "together with [[clients]] it would leave open what they lock: remove one of the two",
+                key="service.allow_unauthenticated",
+            )
+        if service.cors_origins:
+            raise SettingsError(
+                "write the origins of each client into its own cors_origins", key="service.cors_origins"
+            )
+        return
+    if service.open_discovery:
+        raise SettingsError("without [[clients]] everything is open", key="service.open_discovery")
+    if not service.allow_unauthenticated and service.profile != "dev":
+        raise SettingsError(
+            "who may call? add [[clients]] (rescue-cds clients add), or set it to true if something in front of the "
+            "service lets only the EHR through",
+            key="service.allow_unauthenticated",
+        )
+    if len(tenants) > 1:
+        raise SettingsError(
+            "callers that nobody authenticates cannot be told apart: configure one tenant, or [[clients]]",
+            key="tenants",
+        )
+
+
+def _snooze(read: _File) -> Snooze | None:
+    """Registered clients: one unchanged undetermined state in 12 h, unless the file says otherwise (reading 7)."""
+    if read.snooze is None:
+        return Snooze() if read.clients else None
+    return Snooze(float(read.snooze.hours), frozenset(read.snooze.kinds)) if read.snooze.kinds else None
 
 
 def silenced_by(environment: Mapping[str, str]) -> frozenset[str]:
     """What the environment silences, in addition to a file. Raises SettingsError."""
     names = (name.strip() for name in environment.get(SILENCED, "").split(","))
-    return _silenced([name for name in names if name], where=SILENCED)
+    return _silenced([name for name in names if name], key=SILENCED)
 
 
-def _silenced(said: Sequence[str] | str, *, where: str) -> frozenset[str]:
+def _silenced(said: Sequence[str] | str, *, key: str) -> frozenset[str]:
     """The ids, or "all" alone wherever it stands: nobody shall have to look up how it is written that day."""
     names = {said} if isinstance(said, str) else set(said)
     if EVERYTHING in names:
@@ -380,7 +485,7 @@ def _silenced(said: Sequence[str] | str, *, where: str) -> frozenset[str]:
         return frozenset()
     known = dict.fromkeys((*(p.id for p in loader.load().knowledge.protocols), FOLLOW_UP, orders.ID))
     if not names <= known.keys():
-        raise SettingsError(f'{where}: no protocol of that id: write "{EVERYTHING}", or some of {", ".join(known)}')
+        raise SettingsError(f'no protocol of that id: write "{EVERYTHING}", or some of {", ".join(known)}', key=key)
     return frozenset(names)
 
 
@@ -389,18 +494,26 @@ def load_overlay(path: Path) -> Overlay:
 
     Raises SettingsError, also when nobody has signed it.
     """
-    read = _validated(_Overlay, _toml(path), path=path)
+    file = File(path)
+    try:
+        return _overlay(file.validated(_Overlay))
+    except SettingsError as error:
+        raise file.located(error) from None
+
+
+def _overlay(read: _Overlay) -> Overlay:
+    """Raises SettingsError with the key of what is wrong."""
 
     def named(code: str, where: str) -> str:
         system, bar, value = code.rpartition("|")
         if not (bar and system and value):
-            raise SettingsError(f"{path}: {where}: write every code as system|code")
-        return key(Coding(system, value))
+            raise SettingsError("write every code as system|code", key=where)
+        return coded(Coding(system, value))
 
     for code, unit in read.unit_when_absent.items():
         if not units.is_unit(unit):
             raise SettingsError(
-                f"{path}: unit_when_absent: {code}: no unit that is accepted: write one of fhir_mappings/units.toml"
+                f"{code}: no unit that is accepted: write one of fhir_mappings/units.toml", key="unit_when_absent"
             )
 
     def listed(codes: Sequence[str], where: str) -> frozenset[str]:
@@ -424,128 +537,58 @@ def load_overlay(path: Path) -> Overlay:
     )
 
 
-def _tenant(read: _Tenant, number: int, *, path: Path) -> Tenant:
-    where = f"{path}: tenants[{number}]"
-    bases = tuple(
-        _base(url, where=f"{where}.fhir_bases[{place}]", allow_http=read.allow_http)
-        for place, url in enumerate(read.fhir_bases)
-    )
-    overlay = Overlay() if read.overlay is None else load_overlay(path.parent / read.overlay)
-    zone = _zone(read.zone, where=f"{where}.zone")
+def _tenant(read: _Tenant, *, key: str, folder: Path, http: bool) -> Tenant:
+    no_wildcard(read.name, key=f"{key}.name")
+    bases = tuple(base(url, key=f"{key}.fhir_bases[{place}]", http=http) for place, url in enumerate(read.fhir_bases))
+    overlay = Overlay() if read.overlay is None else load_overlay(folder / read.overlay)
+    zone = _zone(read.zone, key=f"{key}.zone")
     if read.gather == "scope-first" and not bases:
-        raise SettingsError(f"{where}.gather: scope-first needs a server to read: add fhir_bases")
+        raise SettingsError("scope-first needs a server to read: add fhir_bases", key=f"{key}.gather")
     tenant = Tenant(read.name, bases, zone, overlay, gather=read.gather)
     if read.backend is None:
         return tenant
     if len(bases) != 1:
         raise SettingsError(
-            f"{where}.backend: its tokens are for one FHIR server: configure exactly one address in fhir_bases"
+            "its tokens are for one FHIR server: configure exactly one address in fhir_bases", key=f"{key}.backend"
         )
-    backend = _credentials(read.backend, where=f"{where}.backend", folder=path.parent, allow_http=read.allow_http)
+    backend = _credentials(read.backend, key=f"{key}.backend", folder=folder, http=http)
     return replace(tenant, backend=backend, backend_use=read.backend.use)
 
 
-def _credentials(read: _Backend, *, where: str, folder: Path, allow_http: bool) -> Credentials:
+def _credentials(read: _Backend, *, key: str, folder: Path, http: bool) -> Credentials:
     for number, scope in enumerate(read.scopes):
         if not scopes.is_system(scope):
-            raise SettingsError(f"{where}.scopes[{number}]: write a system scope like system/Observation.rs")
+            raise SettingsError("write a system scope like system/Observation.rs", key=f"{key}.scopes[{number}]")
     try:
-        key = load_key(folder / read.key_file, algorithm=read.algorithm)
+        private = load_key(folder / read.key_file, algorithm=read.algorithm)
     except ValueError as error:
-        raise SettingsError(f"{where}.key_file: {error}") from None
+        raise SettingsError(str(error), key=f"{key}.key_file") from None
     return Credentials(
         client_id=read.client_id,
-        token_url=_endpoint(read.token_url, where=f"{where}.token_url", allow_http=allow_http),
+        token_url=endpoint(read.token_url, key=f"{key}.token_url", http=http),
         algorithm=read.algorithm,
         key_id=read.key_id,
-        key=key,
+        key=private,
         scopes=tuple(read.scopes),
-        jwks_url="" if read.jwks_url is None else _endpoint(read.jwks_url, where=f"{where}.jwks_url", allow_http=False),
+        jwks_url="" if read.jwks_url is None else endpoint(read.jwks_url, key=f"{key}.jwks_url", http=http),
     )
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def _public(url: str, *, http: bool) -> str:
+    """The address that a card sends a clinician's browser to, and the audience of a client's token."""
+    key = "service.public_url"
+    no_wildcard(url, key=key)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}: not UTF-8 text: save the file as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        # Its messages say what and where ("at line 3, column 7"), never a value.
-        raise SettingsError(f"{path}: not TOML: {error}") from None
-
-
-def _validated(model: type[_M], data: Mapping[str, Any], *, path: Path) -> _M:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise SettingsError(f"{path}: {_dotted(first['loc'])}: {_REMEDIES.get(first['type'], first['msg'])}") from None
-
-
-_REMEDIES: Final = {
-    "extra_forbidden": "no such key: remove it, or see docs/config.example.toml for how it is spelled",
-    "missing": "is missing: add it",
-}
-
-
-def _dotted(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")
-
-
-def _base(url: str, *, where: str, allow_http: bool) -> str:
-    try:
-        base = address.parse(url)
+        parsed = address.parse(url)
     except ValueError as error:
-        raise SettingsError(f"{where}: {error}") from None
-    if base.host.endswith("."):
-        raise SettingsError(f"{where}: write the host name without the last dot")
-    if base.scheme == "http" and not (allow_http or base.loopback):
-        raise SettingsError(
-            f"{where}: http would send tokens and patient data unprotected: use https, or allow_http = true"
-        )
-    return str(base)
+        raise SettingsError(str(error), key=key) from None
+    if parsed.scheme == "http" and not http:
+        raise SettingsError("a page that can be changed on its way says nothing: use https", key=key)
+    return str(parsed)
 
 
-def _endpoint(url: str, *, where: str, allow_http: bool) -> str:
-    """An address to post to, or to name: unlike one to append to, it keeps its last slash."""
-    if "?" in url:
-        raise SettingsError(f"{where}: the address must have no query")
-    return _base(url, where=where, allow_http=allow_http) + ("/" if url.endswith("/") else "")
-
-
-def _public(url: str, *, where: str) -> str:
-    """The address that a card sends a clinician's browser to."""
-    try:
-        base = address.parse(url)
-    except ValueError as error:
-        raise SettingsError(f"{where}.public_url: {error}") from None
-    if base.scheme == "http" and not base.loopback:
-        raise SettingsError(f"{where}.public_url: a page that can be changed on its way says nothing: use https")
-    return str(base)
-
-
-def _origin(origin: str, *, where: str) -> str:
-    try:
-        base = address.parse(origin)
-    except ValueError as error:
-        raise SettingsError(f"{where}: {error}") from None
-    if base.path:
-        raise SettingsError(f"{where}: an origin is scheme, host and port, without a path")
-    return base.origin
-
-
-def _zone(name: str, *, where: str) -> ZoneInfo:
+def _zone(name: str, *, key: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise SettingsError(f"{where}: not an IANA time zone: write it like Europe/Paris or UTC") from None
-
-
-def _unique(values: Sequence[str], *, key: str, path: Path, remedy: str) -> None:
-    if len(set(values)) != len(values):
-        raise SettingsError(f"{path}: {key}: the same value twice: {remedy}")
+        raise SettingsError("not an IANA time zone: write it like Europe/Paris or UTC", key=key) from None

@@ -82,6 +82,6 @@ def _hash(said: Iterable[Any]) -> str:
     return hashlib.sha256(_ENCODER.encode(list(said))).hexdigest()
 
 
-def user_digest(user_id: str) -> str:
-    """Who was shown a card, without a name."""
-    return hashlib.sha256(user_id.encode("utf-8", "replace")).hexdigest()
+def user_digest(user_id: str, *, tenant: str) -> str:
+    """Who was shown a card, without a name. Two hospitals of one client may both have a `Practitioner/1`."""
+    return hashlib.sha256("\n".join((tenant, user_id)).encode("utf-8", "replace")).hexdigest()

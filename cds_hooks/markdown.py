@@ -24,15 +24,16 @@ _RAW_PER_SHOWN: Final = 8
 # Cc control, Cf format (bidirectional, zero width, soft hyphen, tags), Cs surrogates, Co private use.
 _DROPPED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co"})
 
-_SLASHES: Final = re.compile(r"/(?=/)")
-_COLON: Final = re.compile(r"(?<![A-Za-z0-9+.\-])[A-Za-z0-9+.\-]++(?=:\S)")
-_SCHEME: Final = re.compile(r"(?:javascript|data|vbscript|mailto|xmpp|file|tel|sms)(?=\s*:)", re.IGNORECASE)
+# Backslashes of the text itself count as not there: a client that removes escapes twice would find an address.
+_SLASHES: Final = re.compile(r"/(?=\\*/)")
+_COLON: Final = re.compile(r"(?<![A-Za-z0-9+.\-])[A-Za-z0-9+.\-]++(?=\\*:\S)")
+_SCHEME: Final = re.compile(r"(?:javascript|data|vbscript|mailto|xmpp|file|tel|sms)(?=[\s\\]*:)", re.IGNORECASE)
 _WWW: Final = re.compile(r"www", re.IGNORECASE)
 _DOMAIN_DOT: Final = re.compile(r"(?<=\S)[.\u3002\uff0e\uff61](?=[^\W\d_]|[^\x00-\x7f])")
-_NUMERIC_HOST_DOT: Final = re.compile(r"(?<=\d)\.(?=\d+\.\d)")
-_ENTITY: Final = re.compile(r"&(?=#|[A-Za-z])")
+_NUMERIC_HOST_DOT: Final = re.compile(r"(?<=[\d\\])\.(?=\d+\\*\.\d)")
+_ENTITY: Final = re.compile(r"&(?=\\*[#A-Za-z])")
 # Without any of these nothing in a text can be read as an address, so the patterns above need not look.
-_ADDRESS: Final = re.compile(r"[&:@\u3002\uff0e\uff61]|//|\.(?![0-9 ])|\.\d+\.|www", re.IGNORECASE)
+_ADDRESS: Final = re.compile(r"[&:@\\\u3002\uff0e\uff61]|//|\]\(|\.(?![0-9 ])|\.\d+\.|www", re.IGNORECASE)
 # Latin letters and symbols: blocks without combining marks.
 _UNMARKED: Final = re.compile(r"[\x00-\u02ff\u2000-\u20cf\u2100-\u2bff]*")
 
@@ -155,6 +156,7 @@ def _break_addresses(value: str) -> str:
     value = _WWW.sub(lambda match: match.group() + _JOINER, value)
     value = _DOMAIN_DOT.sub(lambda match: match.group() + _JOINER, value)
     value = _NUMERIC_HOST_DOT.sub("." + _JOINER, value)
+    value = value.replace("](", f"]{_JOINER}(")  # a link in a client that renders summaries as markdown too
     return value.replace("@", f"{_JOINER}@{_JOINER}")
 
 

@@ -77,8 +77,8 @@ class FhirAuthorization:
     access_token: Token
     token_type: str | None
     expires_in: int | None
-    scope: str | None
-    subject: str | None
+    scope: str | None = field(repr=False)
+    subject: str | None = field(repr=False)
     patient: str | None = field(repr=False)
 
 

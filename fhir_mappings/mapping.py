@@ -3,8 +3,9 @@
 Here it is decided whose a resource is (reading 3.14) and which version of it counts; what it means is decided by the
 module of its family, and what follows from several of them by `derived`.
 
-Gap codes (params): other-patient (), no-subject (), subject-not-verified () for a subject that is only an identifier
-while no Patient was read, unreadable-resource ().
+Gap codes (params): other-patient (type), no-subject (), subject-not-verified () for a subject that is only an
+identifier while no Patient was read, unreadable-resource (). An other-patient gap names the source and the type and not
+the resource: nothing of somebody else, not even an id, gets into this patient's record.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def to_facts(
     mine = [r for r in patients if r.id == own]
     others = [r for r in patients if r.id != own]
     asked = {part.source.key for part in parts if part.source.resource_type == "Patient"}
-    trouble.extend(Gap(r.source, "other-patient", reference=r.reference) for r in others)
+    trouble.extend(_foreign(others))
     if any(r.source in asked or not mine for r in others):
         return replace(facts, identity_mismatch=True, gaps=_sorted_gaps(trouble))
 
@@ -149,15 +150,19 @@ def to_facts(
     )
 
     families: dict[str, list[tuple[str, bytes]]] = {name: [] for name in _FAMILIES}
+    foreign: list[_Resource] = []
     for resource in resources:
         family = _FAMILY.get(resource.probe.resource_type)
         if family is None:
             continue
         why = owner.objection(resource.probe)
-        if why:
+        if why == "other-patient":
+            foreign.append(resource)
+        elif why:
             trouble.append(Gap(resource.source, why, reference=resource.reference))
         else:
             families[family].append((resource.source, resource.raw))
+    trouble.extend(_foreign(foreign))
     read: dict[str, tuple[Any, ...]] = {}
     for name, collect in _FAMILIES.items():
         members, more = collect(families[name], context=context) if families[name] else ((), ())
@@ -188,14 +193,21 @@ def _specimens(resources: Iterable[_Resource], owner: _Owner, trouble: list[Gap]
     """The Specimens by what an Observation may call them. One that does not say whose it is counts: its Observation
     does; another patient's is a gap."""
     found: dict[str, bytes] = {}
+    foreign: list[_Resource] = []
     for resource in resources:
         if resource.probe.resource_type != "Specimen":
             continue
         if owner.objection(resource.probe) == "other-patient":
-            trouble.append(Gap(resource.source, "other-patient", reference=resource.reference))
+            foreign.append(resource)
             continue
         found.update({name: resource.raw for name in (resource.full_url, resource.reference) if name})
+    trouble.extend(_foreign(foreign))
     return found
+
+
+def _foreign(resources: Iterable[_Resource]) -> set[Gap]:
+    """One gap for each source and type that held somebody else's."""
+    return {Gap(r.source, "other-patient", params=(("type", r.probe.resource_type),)) for r in resources}
 
 
 def subjects(resources: Iterable[bytes]) -> frozenset[str]:

@@ -18,7 +18,7 @@ async def read(request: Request, *, limits: BodyLimits) -> bytes:
     if request.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
         raise UnsupportedMedia("a Content-Encoding is not supported: send the body as it is")
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and (len(declared) > 12 or int(declared) > limits.bytes):
+    if declared.isascii() and declared.isdigit() and (len(declared) > 12 or int(declared) > limits.bytes):
         raise TooLarge("the body is larger than this service accepts")
     try:
         async with asyncio.timeout(limits.seconds):

@@ -9,6 +9,8 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from app.api import schema
+
 _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z_-]*")
 _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 """Keys that a YAML 1.1 reader takes for a value of another type unless they are quoted."""
@@ -25,7 +27,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-    document.pop("components", None)
+    document["components"] = {"securitySchemes": schema.SCHEMES}
     return document
 
 

@@ -298,6 +298,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses of refusals."""
     said = {
         400: "the call cannot be read",
+        403: "this client may not call this service, from this page, or for this fhirServer",
         404: "no such service",
         405: "another method is meant",
         408: "the body did not arrive in time",
@@ -308,4 +309,26 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
         500: "a fault of the service, recorded under the id given",
         503: "the decision could not be recorded, so nothing is answered",
     }
-    return {status: {"description": said[status], "content": json_content(OUTCOME)} for status in statuses}
+    return {
+        status: {"description": said[status], "content": json_content(OUTCOME)} if status in said else _UNPROVEN
+        for status in statuses
+    }
+
+
+_UNPROVEN: dict[str, Any] = {
+    "description": "no valid client token; always the same, without a body",
+    "headers": {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
+}
+
+TOKEN = "clientToken"  # noqa: S105  # nosec B105 # the name of a scheme
+SECURITY: dict[str, Any] = {"security": [{TOKEN: []}, {}]}
+"""Of every route that asks who calls; also without, because an installation may be open."""
+
+SCHEMES: dict[str, Any] = {
+    TOKEN: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "the client's signed token of CDS Hooks, a new one for every call; its `aud` is this address",
+    }
+}

@@ -19,6 +19,7 @@ import msgspec
 
 from app import knowledge
 from app.clinical.lasting import HORIZON
+from app.configuration import SettingsError
 from app.doctor.document import document
 from app.doctor.draft import overlay
 from app.doctor.examination import Case, examine
@@ -29,7 +30,7 @@ from app.gateway.backend_services import is_shared
 from app.observe.terminal import show
 from app.protocols.fields import KnowledgeError
 from app.report import printable
-from app.settings import Settings, SettingsError, Tenant, load
+from app.settings import Settings, Tenant, load
 from fhir_mappings.errors import BadCodebook
 
 SAMPLE: Final = 5

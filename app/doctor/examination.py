@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-import httpx
+import httpx  # allowed: network the type of a transport that tests pass on to the gateway
 
 from app import plan as asking
 from app.doctor import codes, words

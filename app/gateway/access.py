@@ -60,7 +60,7 @@ class Access:
 
     async def renewed(self, *, rejected: str, deadline: Deadline) -> str | None:
         """A newer token in place of one that the server answered 401 to; None where there is none to be had."""
-        if self._backend is None or rejected == self._token:
+        if self._backend is None or rejected == self._token:  # allowed: compare both are tokens we hold, nobody guesses
             return None
         return await self._backend.token(deadline=deadline, rejected=rejected)
 

@@ -87,16 +87,23 @@ def _is_relative(link: str) -> bool:
 def _split(url: str) -> tuple[Base, str | None]:
     if len(url) > _LONGEST or not _VISIBLE.fullmatch(url) or "\\" in url or "#" in url:
         raise ValueError("not a plain address")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose text holds what is in the brackets
+        raise ValueError("the address has no plain host name") from None
     scheme = parts.scheme.lower()
     if scheme not in _PORTS:
         raise ValueError("the address has to start with http:// or https://")
     if "@" in parts.netloc:
         raise ValueError("the address must not hold a user name or password")
     host = (parts.hostname or "").lower()
-    if not _HOST.fullmatch(host) or parts.netloc.endswith(":"):
+    # A name in brackets is one thing for some parsers and another for others; in them stands IPv6 and nothing else.
+    if not _HOST.fullmatch(host) or parts.netloc.endswith(":") or ("[" in parts.netloc) != (":" in host):
         raise ValueError("the address has no plain host name")
-    port = parts.port if parts.port is not None else _PORTS[scheme]
+    try:
+        port = parts.port if parts.port is not None else _PORTS[scheme]
+    except ValueError:  # whose text holds what stands there: of a password that holds a slash, its beginning
+        raise ValueError("the port of the address is no number up to 65535") from None
     if not _PATH.fullmatch(parts.path) or any(part.partition(";")[0] in {".", ".."} for part in parts.path.split("/")):
         raise ValueError("the path of the address must be plain: no empty or dot segments, no percent signs")
     query = parts.query if "?" in url else None

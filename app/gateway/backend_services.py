@@ -140,7 +140,8 @@ class BackendServices:
         that came in place of another rejected one less than BACK_OFF_SECONDS ago: then the next would fare no better.
         """
         moment = self._clock()
-        if rejected is not None and self._held is not None and self._held.token == rejected:
+        held = None if self._held is None else self._held.token
+        if rejected is not None and held == rejected:
             if moment < self._forced_until:
                 raise Refused(status=401)
             self._forced_until = moment + BACK_OFF_SECONDS
@@ -308,8 +309,8 @@ def load_key(path: Path, *, algorithm: Algorithm) -> Key:
             key = kind.import_key(msgspec.json.decode(raw) if raw.startswith(b"{") else raw)
     except TypeError:
         locked = True  # for a PEM file, which is read without a password
-    except Exception:  # noqa: BLE001, S110 (what joserfc and cryptography raise for bytes that are no key is an open list)
-        pass
+    except Exception:  # noqa: BLE001, S110  # nosec B110 # allowed: silent an open list of errors, answered below
+        pass  # what joserfc and cryptography raise for bytes that are no key
     # Raised out here, so that the error has no context: the texts of the libraries are not ours to vouch for.
     if locked:
         raise ValueError("the key is protected by a password, which nobody is there to type: store it without one")

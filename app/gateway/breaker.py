@@ -42,10 +42,13 @@ class Breaker:
         *,
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
+        changed: Callable[[State], None] = lambda _: None,
     ) -> None:
+        """`changed` is told each state that it comes into."""
         self._policy = policy or Policy()
         self._clock = clock
         self._uniform = uniform
+        self._changed = changed
         self._calls: deque[tuple[float, bool]] = deque()
         self._failures = 0
         self._silent = 0
@@ -72,6 +75,7 @@ class Breaker:
                 return False  # how a call of before ends must not be taken for how the probe ends
             else:
                 self._probe = asyncio.Event()
+                self._changed("half-open")
                 break
         self._under_way += 1
         return True
@@ -84,6 +88,7 @@ class Breaker:
             self._forget()
             self._closed_until = None
             self._let_wait_end()
+            self._changed("closed")
         else:
             self._count(failure=False)
 
@@ -110,6 +115,7 @@ class Breaker:
         self._forget()
         self._silent = 0
         self._let_wait_end()
+        self._changed("open")
 
     def _let_wait_end(self) -> None:
         if self._probe is not None:

@@ -32,7 +32,7 @@ _PASSING: Final = frozenset({429, 502, 503, 504})
 
 
 class Pool(httpx.AsyncBaseTransport):
-    """Connections to one server: TLS verified, no cookies, no proxy of the environment.
+    """Connections to one server: TLS verified, its secrets written nowhere, no cookies, no proxy of the environment.
 
     Opened by the first request, and again by the first after it was closed.
     """
@@ -44,6 +44,7 @@ class Pool(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self._open is None:
             context = ssl.create_default_context()
+            context.keylog_filename = None  # type: ignore[assignment]  # SSLKEYLOGFILE: who reads it reads every token
             self._open = AiohttpTransport(verify=context, trust_env=False, client=lambda: self._session(context))
         return await self._open.handle_async_request(request)
 

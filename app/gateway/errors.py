@@ -22,7 +22,7 @@ No error holds an address, a token, a body or an id.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class GatewayError(Exception):
@@ -95,3 +95,10 @@ class TokenScope(GatewayError):
 
 class BadRequestPart(GatewayError):
     why = "unsafe-request"
+
+
+ENDED_EARLY: Final = ("page-limit", "page-loop", "entry-limit", "fewer-than-total", "results-dropped")
+"""Why a search that brought something did not bring everything, where nothing was raised (app/gateway/fhir.py)."""
+
+CODES: Final = (*(kind.why for kind in GatewayError.__subclasses__()), *ENDED_EARLY)
+"""Every `why` of a read."""

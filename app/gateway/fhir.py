@@ -16,7 +16,8 @@ import contextvars
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -28,7 +29,7 @@ import httpx
 from app.gateway import address, door
 from app.gateway.access import Access
 from app.gateway.backend_services import BackendServices, Credentials
-from app.gateway.breaker import Breaker
+from app.gateway.breaker import Breaker, State
 from app.gateway.budget import Budget
 from app.gateway.capability import Capability, Fitted, Parameters, fitted, optional
 from app.gateway.capability import read as read_capability
@@ -148,6 +149,18 @@ class _Server:
         self._refused[resource_type] = (now + REFUSED_FOR, names | self.refused(resource_type, now=now))
 
 
+class Watcher:
+    """Is told what the gateway does, for metrics and traces; this one lets it pass."""
+
+    def changed(self, base: str, state: State) -> None:
+        """The circuit breaker of a server came into that state."""
+
+    @contextmanager
+    def reading(self, resource_type: str) -> Iterator[Callable[[Fetched], None]]:  # noqa: ARG002
+        """Around one read; what it gives is told how the read ended."""
+        yield lambda _: None
+
+
 class Gateway:
     """Connections to FHIR servers, open between `async with`. Holds nothing of a request."""
 
@@ -159,11 +172,13 @@ class Gateway:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`transport` carries the requests to every server, in place of a pool for each."""
+        self.watcher = Watcher()
         self._limits = limits or Limits()
         self._transport = transport
         self._clock = clock
         self._servers: dict[str, _Server] = {}
-        self._backends: list[tuple[BackendServices, httpx.AsyncBaseTransport]] = []
+        self._backends: list[BackendServices] = []
+        self._pools: list[httpx.AsyncBaseTransport] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -173,10 +188,9 @@ class Gateway:
         for task in learning:
             task.cancel()
         await asyncio.gather(*learning, return_exceptions=True)
-        transports = {server.transport for server in self._servers.values()}
-        for backend, transport in self._backends:
+        transports = {server.transport for server in self._servers.values()} | set(self._pools)
+        for backend in self._backends:
             await backend.aclose()
-            transports.add(transport)
         if self._transport is not None:
             transports.add(self._transport)
         self._servers.clear()
@@ -203,22 +217,31 @@ class Gateway:
         `base` is a configured address as `str(address.parse(...))` writes it, never one that was sent.
         """
         server = self._server(base)
-        return await _Reading(
-            query, server=server, access=access, budget=budget, limits=self._limits, clock=self._clock
-        ).end()
+        with self.watcher.reading(query.resource_type) as told:
+            fetched = await _Reading(
+                query, server=server, access=access, budget=budget, limits=self._limits, clock=self._clock
+            ).end()
+            told(fetched)
+        return fetched
 
     def backend(self, credentials: Credentials) -> BackendServices:
         """The tokens of a tenant's own credentials; their connections end with the gateway's."""
-        transport = self._transport or door.Pool(_TOKEN_CONNECTIONS)
+        transport = self.pool(_TOKEN_CONNECTIONS)
         backend = BackendServices(credentials, transport=transport, now=lambda: datetime.now(UTC), clock=self._clock)
-        self._backends.append((backend, transport))
+        self._backends.append(backend)
         return backend
+
+    def pool(self, connections: int) -> httpx.AsyncBaseTransport:
+        """Connections to one server that is no FHIR server; they end with the gateway's."""
+        transport = self._transport or door.Pool(connections)
+        self._pools.append(transport)
+        return transport
 
     def _server(self, base: str) -> _Server:
         found = self._servers.get(base)
         if found is None:
             transport = self._transport or door.Pool(self._limits.reads)
-            breaker = Breaker(clock=self._clock)
+            breaker = Breaker(clock=self._clock, changed=partial(self.watcher.changed, base))
             found = _Server(base, transport=transport, reads=self._limits.reads, breaker=breaker)
             self._servers[base] = found
         return found
@@ -463,7 +486,7 @@ class _Reading:
 
 def _pause(error: GatewayError) -> float:
     """Seconds before the repetition: what the server names, else a moment with jitter."""
-    return random.uniform(*RETRY_PAUSE) if error.retry_after is None else error.retry_after  # noqa: S311
+    return random.uniform(*RETRY_PAUSE) if error.retry_after is None else error.retry_after  # noqa: S311  # nosec B311 # jitter
 
 
 def _quoted(text: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import socket
+import socket  # allowed: network only to see whether a port of this machine is free
 import sys
 import tempfile
 from dataclasses import replace
@@ -12,14 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp
 
-from app.main import create_app
+from app import edge
+from app.configuration import SettingsError
+from app.main import create_app, create_operators
 from app.observe import logs
 from app.sandbox import patients
 from app.sandbox.fhir import create_fhir
 from app.sandbox.site import create_site
-from app.settings import SettingsError, dev
+from app.settings import dev
 
 HOST = "127.0.0.1"
 FOREIGN_DEADLINE_SECONDS = 10.0
@@ -30,10 +30,10 @@ The default deadline is made for a hospital's server; with it such a demo would 
 def run(*, port: int, fhir_url: str | None) -> int:
     """Serve until interrupted. Raises SettingsError when a port is taken."""
     logs.configure(level=logging.WARNING)
-    for wanted in (port, port + 1):
+    for wanted in (port, port + 1, port + 2):
         _require_free(wanted)
     with tempfile.TemporaryDirectory(prefix="rescue-cds-demo-") as folder:
-        asyncio.run(_serve(port=port, fhir_url=fhir_url, folder=Path(folder)))
+        edge.run(*_servers(port=port, fhir_url=fhir_url, folder=Path(folder)))
     return 0
 
 
@@ -41,34 +41,28 @@ def _clock() -> datetime:
     return datetime.now(UTC)
 
 
-async def _serve(*, port: int, fhir_url: str | None, folder: Path) -> None:
+def _servers(*, port: int, fhir_url: str | None, folder: Path) -> list[uvicorn.Server]:
+    """The page, the service, and what operators see of it; tells where they are."""
     page, cds = f"http://{HOST}:{port}", f"http://{HOST}:{port + 1}"
     base = (fhir_url or f"{page}/fhir").rstrip("/")
     fhir = None
     if fhir_url is None:
         fhir = create_fhir(patients.bundle, base_url=base, clock=_clock, faults=patients.faults())
-    site = create_site(fhir_app=fhir, fhir_url=base, cds_url=cds, stories=patients.STORIES)
+    operators = f"http://{HOST}:{port + 2}"
+    site = create_site(
+        fhir_app=fhir, fhir_url=base, cds_url=cds, stories=patients.STORIES, statistics=f"{operators}/stats"
+    )
     settings = dev(port=port + 1, fhir_urls=[base], db=f"sqlite+aiosqlite:///{folder}/decisions.db")
     if fhir_url is not None:
         patient = replace(settings.fhir, call_seconds=FOREIGN_DEADLINE_SECONDS)
         settings = replace(settings, deadline_seconds=FOREIGN_DEADLINE_SECONDS, fhir=patient)
-    servers = [_server(site, port), _server(create_app(settings), port + 1)]
-    sys.stderr.write(_greeting(page=page, cds=cds, base=base, embedded=fhir_url is None))
-    await asyncio.gather(*(_until_stopped(server, servers) for server in servers))
-
-
-async def _until_stopped(server: uvicorn.Server, servers: list[uvicorn.Server]) -> None:
-    """Ctrl-C reaches one server; when one ends, all end."""
-    try:
-        await server.serve()
-    finally:
-        for other in servers:
-            other.should_exit = True
-
-
-def _server(app: ASGIApp, port: int) -> uvicorn.Server:
-    config = uvicorn.Config(app, host=HOST, port=port, access_log=False, log_config=None, server_header=False)
-    return uvicorn.Server(config)
+    sys.stderr.write(_greeting(page=page, cds=cds, base=base, operators=operators, embedded=fhir_url is None))
+    app = create_app(settings)
+    return [
+        edge.server(site, host=HOST, port=port),
+        edge.server(app, host=HOST, port=port + 1, closed=app.state.metrics.ended),
+        edge.server(create_operators(app), host=HOST, port=port + 2),
+    ]
 
 
 def _require_free(port: int) -> None:
@@ -80,10 +74,12 @@ def _require_free(port: int) -> None:
             raise SettingsError(f"--port: port {port} is taken: name another, for example --port {port + 10}") from None
 
 
-def _greeting(*, page: str, cds: str, base: str, embedded: bool) -> str:
+def _greeting(*, page: str, cds: str, base: str, operators: str, embedded: bool) -> str:
     server = "embedded FHIR R4 sandbox, synthetic patients" if embedded else "your FHIR server"
     return (
         f"\n  rescue-cds demo\n\n  open          {page}/\n"
-        f"  CDS service   {cds}/cds-services\n  FHIR          {base}  ({server})\n\n"
+        f"  CDS service   {cds}/cds-services\n  FHIR          {base}  ({server})\n"
+        f"  operators     {operators}/\n\n"
+        "  Dev profile: open to any client on this machine, and to nobody else.\n"
         "  Synthetic patients. Investigational, unproven regimen. Not a medical device. Ctrl-C ends it.\n"
     )

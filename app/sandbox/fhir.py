@@ -597,11 +597,13 @@ def _outcome(status: int, code: str, text: str, headers: Mapping[str, str] | Non
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)  # noqa: S101 # narrows the type Starlette hands over
+    if not isinstance(error, Refused):  # for the type that Starlette hands over
+        raise error
     return _outcome(error.status, error.code, error.text)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 # narrows the type Starlette hands over
+    if not isinstance(error, HTTPException):
+        raise error
     code = "not-supported" if error.status_code == 405 else "not-found"
     return _outcome(error.status_code, code, error.detail, error.headers)

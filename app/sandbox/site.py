@@ -43,11 +43,19 @@ class Story(Protocol):
     def line(self) -> str: ...
 
 
-def create_site(*, fhir_app: ASGIApp | None, fhir_url: str, cds_url: str, stories: Sequence[Story] = ()) -> Starlette:
+def create_site(
+    *,
+    fhir_app: ASGIApp | None,
+    fhir_url: str,
+    cds_url: str,
+    stories: Sequence[Story] = (),
+    statistics: str | None = None,
+) -> Starlette:
     """The site as an ASGI application: `/` the page, `/demo.json` its settings, `/fhir` the sandbox if given.
 
     `fhir_url` and `cds_url` are base addresses as a browser reaches them; `fhir_url` is also the `fhirServer`
-    the page names in its requests. Without stories the page lists the patients the FHIR server has.
+    the page names in its requests. Without stories the page lists the patients the FHIR server has. `statistics` is
+    where the page links to for what was shown so far.
     Raises ValueError if one of them is no http address.
     """
     demo = {
@@ -58,6 +66,7 @@ def create_site(*, fhir_app: ASGIApp | None, fhir_url: str, cds_url: str, storie
             {"id": story.patient_id, "name": story.name, "title": story.title, "line": story.line} for story in stories
         ],
         "pad": formulary.pad(),
+        "statistics": statistics,
     }
     headers = _headers(fhir_url, cds_url)
 

@@ -17,9 +17,10 @@ import msgspec
 
 from app import knowledge
 from app.clinical.lasting import HORIZON
+from app.configuration import SettingsError
 from app.observe.terminal import show
 from app.report import printable
-from app.settings import DEFAULT_DB, Settings, SettingsError, load
+from app.settings import DEFAULT_DB, Settings, load
 from app.stats import names, rows, sheets
 from app.stats.page import page
 from app.stats.summary import Query, Summary

@@ -16,8 +16,9 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert as insert_once
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.store import engine
+from app.store import doorbook, engine
 from app.store import feedback as feedbacks
+from app.store.doorbook import Refusal
 from app.store.errors import BadDatabase, NotRecorded
 from app.store.feedback import Feedback, Kept
 from app.store.models import (
@@ -29,6 +30,7 @@ from app.store.models import (
     feedback_words,
     knowledge,
     snoozes,
+    used_tokens,
 )
 from app.store.models import feedback as feedback_table
 
@@ -215,16 +217,45 @@ class Store:
             raise BadDatabase("what was shown could not be read") from None
 
     async def keep_feedback(
-        self, entries: Iterable[Feedback], *, client: str, service: str, received_at: datetime
+        self, entries: Iterable[Feedback], *, client: str, tenant: str, service: str, received_at: datetime
     ) -> Kept:
         """Commit the entries of one feedback call, all or none; a repeat stays one row. Raises NotRecorded."""
         try:
             async with self._engine.begin() as connection:
                 return await feedbacks.keep(
-                    connection, entries, client=client, service=service, received_at=received_at
+                    connection, entries, client=client, tenant=tenant, service=service, received_at=received_at
                 )
         except (SQLAlchemyError, OSError, ValueError):
             raise NotRecorded("the feedback could not be committed") from None
+
+    async def first_use(self, *, client: str, token_id: str, until: datetime, now: datetime) -> bool:
+        """Whether a client's token is used for the first time, over all processes that share this database. Raises
+        NotRecorded."""
+        try:
+            async with self._engine.connect() as connection:
+                first = await doorbook.use(connection, client=client, token_id=token_id, until=until, now=now)
+                await (connection.commit() if first else connection.rollback())
+                return first
+        except (SQLAlchemyError, OSError):
+            raise NotRecorded("the use of a token could not be recorded") from None
+
+    async def note_refusal(self, refusal: Refusal) -> None:
+        """Keep what was turned away at the door. Raises NotRecorded."""
+        try:
+            async with self._engine.begin() as connection:
+                await doorbook.note(connection, refusal)
+        except (SQLAlchemyError, OSError):
+            raise NotRecorded("a refusal could not be recorded") from None
+
+    async def is_writable(self) -> bool:
+        """Whether a decision could be committed now: the write lock is taken, and given back."""
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execute(delete(used_tokens).where(used_tokens.c.client == ""))
+                await connection.rollback()
+        except (SQLAlchemyError, OSError):
+            return False
+        return True
 
     async def remove_patient(self, patient: str) -> int:
         """Remove the facts and answers of all decisions about a patient, and what was typed about their cards; how many

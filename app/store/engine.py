@@ -25,7 +25,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from app.store.errors import BadDatabase, BadSchema
 
 _BUSY_MS: Final = 2000
-_WAIT_SECONDS: Final = 5.0
+_WAIT_SECONDS: Final = 30.0
+"""For the one connection. Longer than all places take together on a busy machine: what has been evaluated shall not be
+lost because the next ones are being evaluated meanwhile."""
 _PRAGMAS: Final = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -111,7 +113,7 @@ def knows(scripts: ScriptDirectory, revision: str) -> bool:
 def _configure(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     for pragma in _PRAGMAS:
-        cursor.execute(f"PRAGMA {pragma}")
+        cursor.execute(f"PRAGMA {pragma}")  # allowed: sql of constants; a PRAGMA takes no parameters
     cursor.close()
 
 

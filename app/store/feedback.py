@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.models import decision_cards, decision_facts, feedback, feedback_words
+from app.store.models import decision_cards, decision_facts, decisions, feedback, feedback_words
 
 _SHORT = 64
 """Ids and codes longer than this, or with other characters, are kept as their digest: they may hold anything."""
@@ -49,9 +49,19 @@ class Kept:
 
 
 async def keep(
-    connection: AsyncConnection, entries: Iterable[Feedback], *, client: str, service: str, received_at: datetime
+    connection: AsyncConnection,
+    entries: Iterable[Feedback],
+    *,
+    client: str,
+    tenant: str,
+    service: str,
+    received_at: datetime,
 ) -> Kept:
-    """Inside the caller's transaction: all of them, or none."""
+    """Inside the caller's transaction: all of them, or none.
+
+    A card belongs to whom it was answered: named by another client, or for another tenant, it is one that no decision
+    made.
+    """
     new = repeated = unmatched = 0
     for entry in entries:
         card = _token(entry.card)
@@ -63,15 +73,25 @@ async def keep(
                         decision_cards.c.suggestions,
                         decision_facts.c.decision_id.label("of_patient"),
                     )
+                    .join(decisions, decisions.c.id == decision_cards.c.decision_id)
                     .outerjoin(decision_facts, decision_facts.c.decision_id == decision_cards.c.decision_id)
-                    .where(decision_cards.c.card == card)
+                    .where(
+                        (decision_cards.c.card == card)
+                        & (decisions.c.client == client)
+                        & (decisions.c.tenant == tenant)
+                    )
                 )
             )
             .mappings()
             .first()
         )
         unmatched += known is None
-        row = _row(entry, card=card, known=known) | {"client": client, "service": service, "received_at": received_at}
+        row = _row(entry, card=card, known=known) | {
+            "digest": _digest(entry, client=client, tenant=tenant),
+            "client": client,
+            "service": service,
+            "received_at": received_at,
+        }
         made = await connection.execute(
             insert(feedback).values(row).on_conflict_do_nothing(index_elements=["digest"]).returning(feedback.c.id)
         )
@@ -92,7 +112,6 @@ def _row(entry: Feedback, *, card: str, known: Mapping[Any, Any] | None) -> dict
     made = [] if known is None else known["suggestions"]
     accepted = sorted({made.index(one) for one in entry.suggestions if one in made})
     return {
-        "digest": _digest(entry),
         "card": card,
         "decision_id": None if known is None else known["decision_id"],
         "outcome": entry.outcome,
@@ -103,9 +122,10 @@ def _row(entry: Feedback, *, card: str, known: Mapping[Any, Any] | None) -> dict
     }
 
 
-def _digest(entry: Feedback) -> str:
-    """The same entry sent again is the same row, whoever sends it."""
+def _digest(entry: Feedback, *, client: str, tenant: str) -> str:
+    """The same entry sent again is the same row."""
     parts = [
+        *(client, tenant),
         *(entry.card, entry.outcome, entry.outcome_at, list(entry.suggestions)),
         *(entry.reason_code, entry.reason_system, entry.display, entry.comment),
     ]

@@ -144,3 +144,28 @@ feedback_words = Table(
     Column("display", Text, nullable=False),
     Column("comment", Text, nullable=False),
 )
+
+used_tokens = Table(
+    "used_tokens",
+    metadata,
+    Column("client", String(200), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("until", Instant, nullable=False),
+    Index("used_tokens_until", "until"),
+)
+"""Client tokens that have been used, by a digest of their `jti`, until they expire."""
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("client", String(200), nullable=False),
+    Column("service", String(200), nullable=False),
+    Column("token", String(64), nullable=False),
+    Column("times", Integer, nullable=False),
+    Index("refusals_at", "at"),
+)
+"""Calls that were turned away at the door, and why: nobody is told but who reads this. `token` is the digest of the
+`jti` of a token whose signature was good. Rows are bounded in a minute; `times` says how many calls one stands for."""

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-import uvicorn
 from fastapi import FastAPI, Request
 from fhir.resources.R4B.bundle import Bundle
 from starlette.responses import Response
 
+from app import edge
 from app.main import create_app
 from app.settings import dev
 
@@ -105,7 +105,7 @@ def main() -> None:
     name, port, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     service = None if name == "floor" else create_app(dev(db=f"sqlite+aiosqlite:///{folder}/{name}.db"))
     app: Any = {"floor": floor, "service": lambda: service, "validated": lambda: Validated(service)}[name]()  # type: ignore[arg-type]
-    uvicorn.run(app, host=HOST, port=port, log_level="error", access_log=False)
+    edge.run(edge.server(app, host=HOST, port=port))
 
 
 if __name__ == "__main__":

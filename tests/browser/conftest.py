@@ -1,24 +1,18 @@
-"""A headless Chromium driven over its debugging protocol, and a demo site with a CDS service of the test's own.
+"""A headless Chromium (tests/chromium.py) and a demo site with a CDS service of the test's own.
 
-One browser for the whole run (starting it costs seconds), one tab a test. The CDS service answers what the test
-puts into `Demo.answer`, and keeps every request it was sent.
+One browser for the whole run, one tab a test. The CDS service answers what the test puts into `Demo.answer`, and keeps
+every request it was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import itertools
-import json
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,118 +21,30 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from websockets.sync.client import ClientConnection, connect
 
 from app.sandbox.fhir import create_fhir
 from app.sandbox.site import create_site
+from tests import chromium
+from tests.chromium import Tab
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--window-size=1280,900",
-    "--remote-debugging-port=0",
-]
-
-
-class Tab:
-    """One page of the browser: open an address, run an expression in it, wait for something to be true."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection, self._ids = connection, itertools.count(1)
-        self.errors: list[str] = []
-        self.call("Page.enable")
-        self.call("Runtime.enable")
-
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        number = next(self._ids)
-        self._connection.send(json.dumps({"id": number, "method": method, "params": params}))
-        while True:
-            message = json.loads(self._connection.recv(timeout=20))
-            if message.get("method") == "Runtime.exceptionThrown":
-                self.errors.append(str(message["params"]["exceptionDetails"]))
-            if message.get("id") == number:
-                assert "error" not in message, message
-                return dict(message["result"])
-
-    def run(self, expression: str) -> Any:
-        """The value of an expression, awaited; a script error of the page fails the test."""
-        result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in result, result["exceptionDetails"]
-        return result["result"].get("value")
-
-    def until(self, expression: str, *, seconds: float = 15) -> None:
-        deadline = time.monotonic() + seconds
-        while not self.run(f"Boolean({expression})"):
-            assert time.monotonic() < deadline, f"never true: {expression}\n{self.run('document.body.innerText')}"
-            time.sleep(0.05)
-
-    def open(self, url: str) -> None:
-        self.call("Page.navigate", url=url)
-        self.until("document.readyState === 'complete'")
-
-    def open_chart(self, url: str, patient: str) -> None:
-        """Open a chart by its address and wait until the cards, or the reason for none, are there."""
-        self.open(f"{url}/#patient={patient}")
-        self.until("!document.querySelector('#drawer').hidden && document.querySelector('#cards').ariaBusy === 'false'")
-        self.until("document.querySelector('#chart').ariaBusy === 'false'")
-
-    def text(self, selector: str) -> str:
-        return str(self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
-
-    def count(self, selector: str) -> int:
-        return int(self.run(f"document.querySelectorAll({json.dumps(selector)}).length"))
-
-    def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The debugging address of a running Chromium."""
-    if CHROMIUM is None:
+    if chromium.CHROMIUM is None:
         pytest.skip("chromium is not on PATH (Debian package: chromium)")
-    profile = tmp_path_factory.mktemp("chromium")
-    with (profile / "log").open("wb") as log:
-        process = subprocess.Popen([CHROMIUM, *FLAGS, f"--user-data-dir={profile}"], stdout=log, stderr=log)
-        try:
-            port_file = profile / "DevToolsActivePort"
-            deadline = time.monotonic() + 30
-            while not (port_file.exists() and port_file.read_text().count("\n")):
-                assert process.poll() is None, (profile / "log").read_text()
-                assert time.monotonic() < deadline, "chromium did not open its debugging port"
-                time.sleep(0.1)
-            port, path = port_file.read_text().splitlines()[:2]
-            yield f"ws://127.0.0.1:{port}{path}"
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
+    with chromium.running(tmp_path_factory.mktemp("chromium")) as address:
+        yield address
 
 
 @pytest.fixture
 def tab(browser: str) -> Iterator[Tab]:
-    with connect(browser, max_size=None, proxy=None) as control:
-        control.send(json.dumps({"id": 1, "method": "Target.createTarget", "params": {"url": "about:blank"}}))
-        target = json.loads(control.recv(timeout=20))
-        while target.get("id") != 1:
-            target = json.loads(control.recv(timeout=20))
-        id_ = target["result"]["targetId"]
-        page = browser.partition("/devtools/")[0] + f"/devtools/page/{id_}"
-        with connect(page, max_size=None, proxy=None) as connection:
-            made = Tab(connection)
-            yield made
-            made.run("1")
-            assert made.errors == [], "the page's own scripts failed"
-        control.send(json.dumps({"id": 2, "method": "Target.closeTarget", "params": {"targetId": id_}}))
-        control.recv(timeout=20)
+    with chromium.tab(browser) as made:
+        yield made
+        made.run("1")
+        assert made.errors == [], "the page's own scripts failed"
 
 
 @dataclass(slots=True)

@@ -448,7 +448,7 @@ def everything_logged() -> Iterator[io.StringIO]:
     known = [logging.getLogger(), *(one for one in manager.loggerDict.values() if isinstance(one, logging.Logger))]
     before = [(one, one.handlers[:], one.level, one.propagate) for one in known]
     stream = io.StringIO()
-    logs.configure(level=logging.DEBUG, stream=stream)
+    logs.configure(level=logging.DEBUG, stream=stream, hooks=False)
     try:
         yield stream
     finally:

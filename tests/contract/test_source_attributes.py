@@ -100,13 +100,13 @@ async def test_the_card_about_another_patient_names_it_too(hospital: Hospital) -
 
 
 async def test_behind_a_proxy_the_public_address_is_named(tmp_path: Path) -> None:
-    async with opened(tmp_path, profile="file", public_url="https://cds.example.org/rescue") as hospital:
+    async with opened(tmp_path, profile="site", public_url="https://cds.example.org/rescue") as hospital:
         [source] = sources(await hospital.client.post(PATH, json=hook("demo-full-protocol")))
     assert source["url"] == f"https://cds.example.org/rescue{HERE}"
 
 
 async def test_where_no_public_address_is_configured_no_wrong_one_is_named(tmp_path: Path) -> None:
-    async with opened(tmp_path, profile="file") as hospital:
+    async with opened(tmp_path, profile="site") as hospital:
         [source] = sources(await hospital.client.post(PATH, json=hook("demo-full-protocol")))
     assert "url" not in source
     assert source["label"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,16 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from app import knowledge
 from app.gateway.fhir import Gateway
-from app.main import create_app
+from app.main import create_app, create_operators
+from app.observe.traces import Traces
 from app.sandbox import patients
 from app.sandbox.fhir import create_fhir
 from app.sandbox.patients import Fault
 from app.settings import Settings, dev
 from app.store.decisions import Store
 from cds_hooks import prefetch
+from cds_hooks.discovery import Service
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 FHIR = "http://127.0.0.1:8080/fhir"
@@ -75,10 +78,17 @@ class Hospital:
 
     client: httpx.AsyncClient
     fhir: httpx.AsyncClient
+    app: FastAPI
     wire: Wire
     store: Store
     database: Path
     templates: Mapping[str, str] = field(default_factory=dict)
+    services: Sequence[Service] = ()
+
+    def operators(self) -> httpx.AsyncClient:
+        """A client of the admin port."""
+        transport = httpx.ASGITransport(app=create_operators(self.app))
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001")
 
     async def call(self, body: Any, *, headers: Mapping[str, str] | None = None) -> httpx.Response:
         """POST patient-view; bytes are sent as they are."""
@@ -87,18 +97,17 @@ class Hospital:
             PATH, content=content, headers={"content-type": "application/json"} | dict(headers or {})
         )
 
-    async def post(self, body: Mapping[str, Any]) -> httpx.Response:
+    async def post(self, body: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> httpx.Response:
         """POST to the service of the body's hook."""
         path = f"/cds-services/anakinra-ruxolitinib-{body['hook']}"
         return await self.client.post(
-            path, content=json.dumps(body).encode(), headers={"content-type": "application/json"}
+            path, content=json.dumps(body).encode(), headers={"content-type": "application/json"} | dict(headers or {})
         )
 
     async def prefetched(self, patient_id: str, *, service: int = 0) -> dict[str, Any]:
         """What a client gets that resolves the templates of discovery against the sandbox, one page each."""
         found: dict[str, Any] = {}
-        templates = (await self.client.get("/cds-services")).json()["services"][service]["prefetch"]
-        for key, template in templates.items():
+        for key, template in self.services[service].prefetch.items():
             answer = await self.fhir.get("/" + prefetch.render(template, values={"context.patientId": patient_id}))
             found[key] = answer.json()
         return found
@@ -122,6 +131,7 @@ async def opened(
     answers: Callable[[httpx.Request], httpx.Response | None] | None = None,
     store: Store | None = None,
     now: datetime = NOW,
+    traces_to: Traces | None = None,
     **changes: Any,
 ) -> AsyncIterator[Hospital]:
     """The hospital with its doors open; `changes` are members of Settings. `now`: what the service's clock says."""
@@ -132,7 +142,9 @@ async def opened(
     )
     wire = Wire(sandbox, answers=answers)
     kept = store or Store(settings.db)
-    app = create_app(settings, bedside=shipped(), gateway=Gateway(wire), store=kept, clock=lambda: now)
+    app = create_app(
+        settings, bedside=shipped(), gateway=Gateway(wire), store=kept, clock=lambda: now, traces=traces_to
+    )
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
@@ -140,9 +152,9 @@ async def opened(
         ) as client,
         httpx.AsyncClient(transport=httpx.ASGITransport(app=sandbox), base_url="http://127.0.0.1:8080") as fhir,
     ):
-        hospital = Hospital(client, fhir, wire, kept, database)
-        services = (await client.get("/cds-services")).json()["services"]
-        hospital.templates = services[0]["prefetch"]
+        hospital = Hospital(client, fhir, app, wire, kept, database)
+        hospital.services = app.state.service.descriptions
+        hospital.templates = hospital.services[0].prefetch
         yield hospital
 
 

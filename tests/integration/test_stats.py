@@ -74,14 +74,14 @@ async def test_feedback_finds_its_card_and_nobody_is_named(tmp_path: Path) -> No
         assert not [one for one in (*ids, USER, "canary") if one in text]
 
 
-async def test_the_page_is_served_where_nobody_is_asked_who_he_is(tmp_path: Path) -> None:
-    """In the dev profile only; it counts what was answered a moment ago, and names no patient."""
+async def test_the_page_is_served_to_operators_and_not_where_clients_are(tmp_path: Path) -> None:
+    """It counts what was answered a moment ago, and names no patient."""
     async with opened(tmp_path) as hospital:
         await hospital.call(hook("demo-full-protocol"))
-        answer = await hospital.client.get("/stats")
+        async with hospital.operators() as operators:
+            answer = await operators.get("/stats")
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/html")
         assert "patient-view" in answer.text
         assert "demo-full-protocol" not in answer.text
-    async with opened(tmp_path, profile="file") as hospital:
         assert (await hospital.client.get("/stats")).status_code == 404

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
+from app import edge
 from app.main import create_app
 from app.sandbox import patients
 from app.sandbox.fhir import create_fhir
@@ -25,8 +25,7 @@ from tests.integration.hospital import NOW, PATH, TOKEN, decision, hook
 
 @asynccontextmanager
 async def listening(app: ASGIApp, socket_: socket.socket) -> AsyncIterator[None]:
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
-    server = uvicorn.Server(config)
+    server = edge.server(app, host="127.0.0.1", port=0)
     task = asyncio.create_task(server._serve([socket_]))  # not `serve`, which takes the signals of the process
     try:
         while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it

@@ -1,16 +1,12 @@
 """A real authorisation server (oidc-provider on Node) for the run, and the means to rule it.
 
-Its packages are installed from the lock beside this file into the user's cache, once for each content of the lock.
-Where Node, npm or the packages are not to be had, the tests are skipped and say so, or fail where the environment
-variable RESCUE_CDS_REQUIRE (names with commas between) holds `oauth`.
+Its packages come from the lock beside this file (tests/npm.py). Where they are not to be had, the tests are skipped and
+say so, or fail where RESCUE_CDS_REQUIRE holds `oauth`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,16 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from select import select
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 import pytest
 
+from tests import npm
+
 HERE = Path(__file__).parent
-INSTALL_SECONDS = 120
 START_SECONDS = 30
-NEW_ENOUGH = "process.exit(URL.parse && require('node:crypto').hash ? 0 : 1)"
-"""What oidc-provider uses of Node and older ones lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +59,10 @@ class Authority:
 
 @pytest.fixture(scope="session")
 def running() -> Iterator[Authority]:
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        _absent("needs Node and npm, which are not on the PATH")
-    if subprocess.run([node, "-e", NEW_ENOUGH]).returncode:
-        _absent("needs a newer Node: the last of version 20, or 22")
-    folder = _installed(npm)
+    try:
+        node, folder = npm.node(), npm.installed(HERE)
+    except npm.Unavailable as error:
+        npm.absent("oauth", f"the real authorisation server {error}")
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [node, str(HERE / "server.mjs"), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
@@ -94,35 +87,3 @@ def authority(running: Authority) -> Iterator[Authority]:
     """The server with the token life it starts with, whatever a test does to that."""
     yield running
     running.control("PUT", "life", 300)
-
-
-def _installed(npm: str) -> Path:
-    parts = [HERE / name for name in (".npmrc", "package.json", "package-lock.json")]
-    digest = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rescue-cds"
-    folder = cache / f"oauth-{digest[:16]}"
-    if folder.is_dir():
-        return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    # Made aside and renamed when complete, so that an interrupted installation is never taken for one.
-    with tempfile.TemporaryDirectory(dir=cache, ignore_cleanup_errors=True) as aside:
-        for part in parts:
-            shutil.copy(part, aside)
-        patience = ["--fetch-timeout=20000", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=2000"]
-        command = [npm, "ci", "--ignore-scripts", "--loglevel=error", *patience]
-        try:
-            done = subprocess.run(command, cwd=aside, capture_output=True, text=True, timeout=INSTALL_SECONDS)
-        except subprocess.TimeoutExpired:
-            _absent(f"npm could not install its packages within {INSTALL_SECONDS} s")
-        if done.returncode:
-            _absent(f"npm could not install its packages: {' '.join(done.stderr.split())[:120]}")
-        with suppress(OSError):  # another run has just put the same there
-            Path(aside).rename(folder)
-    return folder
-
-
-def _absent(reason: str) -> NoReturn:
-    text = f"the real authorisation server {reason}"
-    if "oauth" in os.environ.get("RESCUE_CDS_REQUIRE", "").split(","):
-        pytest.fail(text, pytrace=False)
-    pytest.skip(text)

@@ -15,6 +15,7 @@ import pytest
 
 from app import card_frame, cli, knowledge, settings, snooze
 from app.api import document, schema
+from app.clients import ClientTable, TrustTable
 from app.clinical.knowledge import Leaf, Node, Not, Ref
 from app.knowledge import Bedside
 from app.main import create_app
@@ -359,7 +360,7 @@ def test_every_id_that_can_be_silent_is_known() -> None:
     described = " ".join(cells[0] for cells in _table(section("integrate.md", "Silent mode")))
     ids = set(re.findall(r'"([a-z-]+)"', described))
     assert ids == {settings.EVERYTHING, "pilot-simple", "pilot-full", settings.FOLLOW_UP, orders.ID}
-    assert settings._silenced([*ids - {settings.EVERYTHING}], where="here") == ids - {settings.EVERYTHING}
+    assert settings._silenced([*ids - {settings.EVERYTHING}], key="here") == ids - {settings.EVERYTHING}
 
 
 def test_the_limits_of_drafts_and_feedback_are_those_of_the_code() -> None:
@@ -380,33 +381,31 @@ CONFIG = DOCS / "config.example.toml"
 
 
 def test_the_example_of_the_configuration_shows_every_key() -> None:
-    heads = r"^(?:# )?\[+([a-z.]+)\]+(?: +#.*)?$"
+    heads = r"^(?:# )?\[+([a-z._]+)\]+(?: +#.*)?$"
     parts = re.split(heads, CONFIG.read_text(encoding="utf-8"), flags=re.MULTILINE)
     blocks = dict(zip(parts[1::2], parts[2::2], strict=True))
     assert set(settings._File.model_fields) <= set(blocks)
     models = {"service": settings._Service, "protocols": settings._Protocols, "snooze": settings._Snooze}
     models |= {"body": settings._Body, "fhir": settings._Fhir, "store": settings._Store}
-    models |= {"tenants": settings._Tenant, "tenants.backend": settings._Backend, "clients": settings._Client}
+    models |= {"tenants": settings._Tenant, "tenants.backend": settings._Backend, "clients": ClientTable}
+    models |= {"admin": settings._Admin, "traces": settings._Traces, "trust": TrustTable}
     for name, model in models.items():
         shown = set(re.findall(r"^(?:# )?(\w+) = ", blocks[name], re.MULTILINE))
         shown |= {key for key in model.model_fields if f"{name}.{key}" in blocks}
         assert set(model.model_fields) <= shown, name
 
 
-def test_the_snooze_and_the_clients_of_the_example_are_read(tmp_path: Path) -> None:
-    """They stand there as comments, because both are off."""
+def test_the_snooze_of_the_example_is_read(tmp_path: Path) -> None:
+    """It stands there as a comment, because it is off. (The client is read by tests/unit/app/test_clients.py.)"""
     text = CONFIG.read_text(encoding="utf-8").partition("# The overlay is a file")[0]
-    for block in ("[snooze]", "[[clients]]"):
-        before, _, after = text.partition(f"# {block}")
-        lines, blank, rest = after.partition("\n\n")
-        text = f"{before}{block}{lines.replace(chr(10) + '# ', chr(10))}{blank}{rest}"
+    before, _, after = text.partition("# [snooze]")
+    lines, blank, rest = after.partition("\n\n")
     path = tmp_path / "config.toml"
+    text = f"{before}[snooze]{lines.replace(chr(10) + '# ', chr(10))}{blank}{rest}"
     path.write_text(text.replace("silent = []", 'silent = ["order-checks"]'), encoding="utf-8")
     read = settings.load(path)
     assert read.snooze == settings.Snooze()
     assert read.silent == {"order-checks"}
-    assert [client.silent for client in read.clients] == [False]
-    assert set(read.clients[0].allowed) == {service.id for service in bedside().services}
 
 
 def overlay_example() -> str:

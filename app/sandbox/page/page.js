@@ -14,8 +14,10 @@ const settings = await (await fetch("demo.json")).json();
 const fhir = new Fhir(settings.fhir);
 const drawer = new Drawer({ drawer: byId("drawer"), line: byId("drawer-line"), list: byId("exchanges"), discovery: byId("discovery") });
 const mode = () => document.querySelector("input[name=mode]:checked").value;
-byId("statistics").href = `${settings.cds}/stats`;
-byId("statistics").hidden = false;
+if (settings.statistics) {
+  byId("statistics").href = settings.statistics;
+  byId("statistics").hidden = false;
+}
 const hooks = new Hooks({ cds: settings.cds, fhir, mode, drawer });
 const feedback = new Feedback({ hooks, drawer });
 const pad = new Pad({ offer: settings.pad, hooks, fhir, drawer, feedback, signed });

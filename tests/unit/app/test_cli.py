@@ -215,7 +215,12 @@ def test_the_module_is_the_command(file: Path) -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What would have been served."""
     calls: list[dict[str, Any]] = []
-    monkeypatch.setattr("app.cli.uvicorn.run", lambda app, **more: calls.append({"app": app, **more}))
+
+    def run(*servers: dict[str, Any]) -> None:
+        calls.extend(servers)
+
+    monkeypatch.setattr("app.cli.edge.server", lambda app, **more: {"app": app, **more})
+    monkeypatch.setattr("app.cli.edge.run", run)
     monkeypatch.setattr("app.cli.logs.configure", lambda: None)
     return calls
 
@@ -229,8 +234,9 @@ def test_the_dev_profile_says_that_it_is_open(
 ) -> None:
     bases = ["http://127.0.0.1:8080/fhir", "https://fhir.example.org/r4/"]
     assert run("serve", "--db", db(tmp_path), *(w for b in bases for w in ("--fhir-url", b))) == 0
-    (call,) = served
-    assert (call["host"], call["port"], call["access_log"]) == ("127.0.0.1", 8000, False)
+    call, operators = served
+    assert (call["host"], call["port"]) == ("127.0.0.1", 8000)
+    assert (operators["host"], operators["port"]) == ("127.0.0.1", 8001)
     assert call["app"].state.service.settings.bases == ("http://127.0.0.1:8080/fhir", "https://fhir.example.org/r4")
     err = capsys.readouterr().err
     assert "open to any client" in err
@@ -252,7 +258,12 @@ def test_a_file_may_bind_elsewhere_and_flags_win(
     assert run("serve", "--config", config, "--db", db(tmp_path)) == 0
     assert "allow_unauthenticated" in capsys.readouterr().err
     assert run("serve", "--config", config, "--db", db(tmp_path), "--host", "10.0.0.1", "--port", 7) == 0
-    assert [(call["host"], call["port"]) for call in served] == [("0.0.0.0", 9001), ("10.0.0.1", 7)]  # noqa: S104
+    assert [(call["host"], call["port"]) for call in served] == [
+        ("0.0.0.0", 9001),  # noqa: S104
+        ("127.0.0.1", 8001),
+        ("10.0.0.1", 7),
+        ("127.0.0.1", 8001),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +357,7 @@ def test_what_is_silenced_is_served_so_and_said(
     config.write_text(CONFIG + '\n[protocols]\nsilenced = ["pilot-simple"]\n', encoding="utf-8")
     assert run("serve", "--config", config, "--db", db(tmp_path)) == 0
     assert run("serve", "--db", db(tmp_path)) == 0
-    first, second = (call["app"].state.service.settings.silenced for call in served)
+    first, second = (call["app"].state.service.settings.silenced for call in served[::2])
     assert (first, second) == ({"pilot-simple", "pilot-followup"}, {"pilot-followup"})
     assert "silenced: pilot-followup, pilot-simple\n" in capsys.readouterr().err
 

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from app import knowledge
+from app import knowledge, names
 from fhir_mappings.facts import Overlay
 from tests.unit.app.bundles import bedside
 
@@ -24,14 +24,14 @@ def test_a_sites_codes_are_asked_for() -> None:
 def test_the_services_say_what_they_are_not() -> None:
     services = {service.id: service for service in bedside().services}
     assert {id_: service.hook for id_, service in services.items()} == {
-        knowledge.PATIENT_VIEW: "patient-view",
-        knowledge.ORDER_SELECT: "order-select",
-        knowledge.ORDER_SIGN: "order-sign",
+        names.PATIENT_VIEW: "patient-view",
+        names.ORDER_SELECT: "order-select",
+        names.ORDER_SIGN: "order-sign",
     }
     for service in services.values():
         assert "unproven" in service.description
         assert "not a medical device" in service.description
-    assert set(services[knowledge.PATIENT_VIEW].prefetch) == {need.key for need in bedside().needs}
+    assert set(services[names.PATIENT_VIEW].prefetch) == {need.key for need in bedside().needs}
 
 
 def test_order_hooks_ask_for_what_their_checks_read_and_no_more() -> None:

@@ -71,7 +71,7 @@ async def test_the_gateway_is_closed_with_the_service(tmp_path: Path) -> None:
 
 async def test_a_file_profile_allows_only_its_origins(tmp_path: Path) -> None:
     settings = replace(
-        dev(db=f"sqlite+aiosqlite:///{tmp_path / 'd.db'}"), profile="file", cors_origins=("https://ehr.example.org",)
+        dev(db=f"sqlite+aiosqlite:///{tmp_path / 'd.db'}"), profile="site", cors_origins=("https://ehr.example.org",)
     )
     app = create_app(settings)
     transport = httpx.ASGITransport(app=app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from joserfc.jwk import ECKey, RSAKey
 
 from app import settings, snooze
+from app.configuration import SettingsError
 from app.gateway.scopes import SYSTEM_READ
-from app.settings import SettingsError, dev, load, load_overlay
+from app.settings import dev, load, load_overlay
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "config.example.toml"
 TENANT = '[[tenants]]\nname = "a"\nzone = "Europe/Paris"\nfhir_bases = ["https://fhir.example.org/r4"]\n'
@@ -40,7 +42,7 @@ def test_the_documented_example_loads_and_shows_the_defaults(tmp_path: Path) -> 
         )
     )
     assert example == minimal
-    assert example.profile == "file"
+    assert example.profile == "site"
     assert example.bases == ("https://fhir.example.org/r4",)
     assert example.body == settings.BodyLimits()
     assert example.deadline_seconds == 1.4
@@ -84,7 +86,7 @@ def test_an_overlay_is_found_beside_the_file_and_its_systems_get_short_names(tmp
         ('signed_by = "x"\nsigned_on = 2026-01-01\ngeneric_ecmo = "maybe"\n', "generic_ecmo"),
         (
             'signed_by = "x"\nsigned_on = 2026-01-01\n[unit_when_absent]\n"loinc|1988-5" = "?"\n',
-            r"config\.toml: unit_when_absent: loinc\|1988-5: no unit .*units\.toml",
+            r"config\.toml:3: unit_when_absent: loinc\|1988-5: no unit .*units\.toml",
         ),
         ('signed_by = "x"\nsigned_on = 2026-01-01\nfio2 = 1\n', "fio2: no such key"),
     ],
@@ -106,7 +108,7 @@ def test_a_wrong_overlay_is_refused(tmp_path: Path, text: str, said: str) -> Non
         (OPEN + "deadline_seconds = 0\n" + TENANT, r"service\.deadline_seconds"),
         (OPEN + 'suggest_on = "always"\n' + TENANT, r"service\.suggest_on"),
         (OPEN + 'not_evaluated_as = "500"\n' + TENANT, r"service\.not_evaluated_as"),
-        (TENANT, r"service\.allow_unauthenticated: .*set it to true"),
+        (TENANT, r"service\.allow_unauthenticated: who may call\? add \[\[clients\]\]"),
         (OPEN + TENANT.replace("Europe/Paris", "Mars/Base"), r"tenants\[0\]\.zone: not an IANA"),
         (OPEN + TENANT.replace("Europe/Paris", "../../etc/passwd"), r"tenants\[0\]\.zone: not an IANA"),
         (OPEN + TENANT.replace("https:", "http:"), r"fhir_bases\[0\]: http would send"),
@@ -114,12 +116,26 @@ def test_a_wrong_overlay_is_refused(tmp_path: Path, text: str, said: str) -> Non
         (OPEN + TENANT.replace("/r4", "/r4?x=1"), r"fhir_bases\[0\]: .*no query"),
         (OPEN + TENANT.replace(".org", ".org."), r"fhir_bases\[0\]: .*last dot|no plain host"),
         (OPEN + TENANT.replace('r4"]', 'r4", "https://FHIR.example.org:443/r4/"]'), "the same value twice"),
-        (OPEN + TENANT + TENANT, "tenants.name: the same value twice"),
+        (OPEN + TENANT + TENANT, r"tenants\[1\]\.name: the same value twice"),
         (OPEN + TENANT + '[[tenants]]\nname = "b"\nzone = "UTC"\n', "configure one tenant"),
-        (OPEN + TENANT + '[[clients]]\nid = "c"\ntenants = ["other"]\n', r"clients\[0\]\.tenants"),
-        (OPEN + TENANT + '[[clients]]\nid = "c"\ntenants = ["a"]\n' * 2, "clients.id"),
+        (
+            OPEN + "hooks_at_once = 3\n" + TENANT + '[[tenants]]\nname = "b"\nzone = "UTC"\n',
+            r"toml:3: service\.hooks_at_once: leaves no place to each tenant",
+        ),
         (OPEN + 'cors_origins = ["https://ehr.example.org/app"]\n' + TENANT, r"cors_origins\[0\]: an origin is"),
-        (OPEN + 'cors_origins = ["*"]\n' + TENANT, r"cors_origins\[0\]"),
+        (OPEN + 'cors_origins = ["*"]\n' + TENANT, r"config\.toml:3: service\.cors_origins\[0\]: no wildcards"),
+        (OPEN + 'cors_origins = ["http://ehr.example.org"]\n' + TENANT, r"cors_origins\[0\]: .*use https"),
+        (OPEN + 'profile = "dev"\nhost = "0.0.0.0"\n' + TENANT, r"toml:4: service\.host: the dev profile"),
+        (OPEN + 'profile = "dev"\n[admin]\nhost = "::"\n' + TENANT, r"toml:5: admin\.host: the dev profile"),
+        (OPEN + "[admin]\nport = 8000\n" + TENANT, r"toml:4: admin\.port: is the port that clients reach"),
+        (OPEN + "open_discovery = true\n" + TENANT, r"toml:3: service\.open_discovery"),
+        (OPEN + TENANT.replace("fhir.example.org", "*.example.org"), r"toml:6: tenants\[0\]\.fhir_bases\[0\]: no wild"),
+        (OPEN + TENANT.replace('"a"', '"*"'), r"toml:4: tenants\[0\]\.name: no wildcards"),
+        (
+            OPEN + TENANT + TENANT.replace('"a"', '"b"').replace("https://fhir", "https://FHIR"),
+            r"toml:10: tenants\[1\]\.fhir_bases\[0\]: .*belongs to one tenant",
+        ),
+        (OPEN + '[traces]\nendpoint = "http://c.example.org/v1/traces"\n' + TENANT, r"toml:4: traces\.endpoint: http"),
     ],
 )
 def test_a_wrong_file_is_refused_by_key(tmp_path: Path, text: str, said: str) -> None:
@@ -143,8 +159,8 @@ def test_values_reach_their_settings(tmp_path: Path) -> None:
         'suggest_on = "pilot-full"\nnot_evaluated_as = "card"\ncors_origins = ["https://EHR.example.org:443"]\n'
         "[body]\nmax_mib = 1\nmax_depth = 32\nmax_number = 32\nmax_seconds = 5\n"
         '[store]\nurl = "sqlite+aiosqlite:////data/x.db"\n'
-        + TENANT.replace("https:", "http:")
-        + 'allow_http = true\n[[clients]]\nid = "c"\ntenants = ["a"]\nallowed = ["s"]\n'
+        + '[admin]\nhost = "10.0.0.1"\nport = 9100\n[traces]\nendpoint = "https://otel.example.org/v1/traces"\n'
+        + TENANT
     )
     read = load(written(tmp_path, text))
     assert (read.host, read.port, read.deadline_seconds) == ("0.0.0.0", 9000, 2.0)  # noqa: S104
@@ -154,20 +170,21 @@ def test_values_reach_their_settings(tmp_path: Path) -> None:
     assert read.cors_origins == ("https://ehr.example.org",)
     assert read.body == settings.BodyLimits(1024 * 1024, 32, 32, 5.0)
     assert read.db == "sqlite+aiosqlite:////data/x.db"
-    assert read.clients == (settings.Client("c", ("a",), ("s",)),)
-    assert read.bases == ("http://fhir.example.org/r4",)
+    assert read.clients == ()
+    assert read.admin == settings.Admin("10.0.0.1", 9100)
+    assert read.traces == "https://otel.example.org/v1/traces"
     assert "/data/x.db" not in repr(read)
 
 
 def test_dev_profile_stays_on_this_machine() -> None:
     made = dev(fhir_urls=["http://127.0.0.1:8080/fhir/", "http://127.0.0.1:8080/fhir"], timezone="Europe/Berlin")
     assert made.profile == "dev"
-    assert made.allow_unauthenticated
+    assert (made.clients, made.admin.port) == ((), 8001)
     assert made.bases == ("http://127.0.0.1:8080/fhir",)
     assert made.anonymous.tenant.zone.key == "Europe/Berlin"
     assert made.anonymous.modes == frozenset()
     for host in ("0.0.0.0", "192.168.1.2", "127.0.0.1.example.org"):  # noqa: S104
-        with pytest.raises(SettingsError, match="write a config file"):
+        with pytest.raises(SettingsError, match=r"--host: the dev profile may answer anybody.*write a config file"):
             dev(host=host)
     with pytest.raises(SettingsError, match="--timezone"):
         dev(timezone="Nowhere")
@@ -269,7 +286,7 @@ def test_wrong_credentials_are_refused_by_key(tmp_path: Path, old: str, new: str
     assert text.count(old) == 1
     with pytest.raises(SettingsError, match=said) as caught:
         load(written(with_key(tmp_path), text.replace(old, new)))
-    assert "config.toml: tenants[0].backend" in str(caught.value)
+    assert re.search(r"config\.toml:\d+: tenants\[0\]\.backend", str(caught.value))
 
 
 def test_a_key_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -277,13 +294,30 @@ def test_a_key_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path) -
         load(written(with_key(tmp_path, mode=0o644), OPEN + TENANT + BACKEND))
 
 
-def test_http_to_an_authorisation_server_needs_the_same_leave_as_to_fhir(tmp_path: Path) -> None:
-    text = OPEN + TENANT + "allow_http = true\n" + BACKEND.replace("https:", "http:")
-    backend = load(written(with_key(tmp_path), text)).anonymous.tenant.backend
+def test_http_is_for_trying_things_out_on_one_machine(tmp_path: Path) -> None:
+    text = OPEN + TENANT.replace("https:", "http:") + BACKEND.replace("https:", "http:")
+    with pytest.raises(SettingsError, match=r'toml:6: tenants\[0\]\.fhir_bases\[0\]: http would .*profile = "dev"'):
+        load(written(with_key(tmp_path), text))
+    found = load(written(tmp_path, text.replace("[service]", '[service]\nprofile = "dev"')))
+    assert found.profile == "dev"
+    assert found.bases == ("http://fhir.example.org/r4",)
+    backend = found.anonymous.tenant.backend
     assert backend is not None
     assert backend.token_url == "http://auth.example.org/o/token/"
-    local = OPEN + TENANT + BACKEND.replace("https://auth.example.org", "http://localhost:9000")
-    assert load(written(tmp_path, local)).anonymous.tenant.backend is not None
+
+
+def test_the_dev_profile_of_a_file_is_open_without_saying_so_twice(tmp_path: Path) -> None:
+    found = load(written(tmp_path, '[service]\nprofile = "dev"\n' + TENANT))
+    assert (found.clients, found.host, found.published_at) == ((), "127.0.0.1", "http://127.0.0.1:8000")
+
+
+def test_the_command_line_cannot_open_what_the_file_keeps_on_this_machine(tmp_path: Path) -> None:
+    found = load(written(tmp_path, '[service]\nprofile = "dev"\n' + TENANT))
+    assert settings.bound(found, host=None, port=9000).port == 9000
+    with pytest.raises(SettingsError, match="--host: the dev profile"):
+        settings.bound(found, host="0.0.0.0", port=None)  # noqa: S104
+    with pytest.raises(SettingsError, match="--port: is the port of"):
+        settings.bound(found, host=None, port=found.admin.port)
 
 
 # --- how FHIR servers are read ----------------------------------------------------------------------------
@@ -350,7 +384,7 @@ def test_what_is_silenced(tmp_path: Path, text: str, said: set[str]) -> None:
     "text", ['["pilot-simpel"]', '"everything"', '["pilot-simple", "P-CRP"]', '[""]', "true", "[1]"]
 )
 def test_an_id_that_nobody_has_stops_the_start(tmp_path: Path, text: str) -> None:
-    with pytest.raises(SettingsError, match=r"config\.toml: protocols\.silenced") as refused:
+    with pytest.raises(SettingsError, match=r"config\.toml:\d+: protocols\.silenced") as refused:
         load(written(tmp_path, f"{OPEN}[protocols]\nsilenced = {text}\n{TENANT}"))
     if "pilot-simpel" in text:
         assert 'write "all", or some of pilot-simple, pilot-full, ' in str(refused.value)
@@ -382,7 +416,7 @@ def test_a_misspelt_environment_is_refused_by_its_name() -> None:
     ("url", "published"),
     [
         ("https://CDS.example.org:443/rescue/", "https://cds.example.org/rescue"),
-        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("https://cds.example.org:8443", "https://cds.example.org:8443"),
     ],
 )
 def test_a_public_address(tmp_path: Path, url: str, published: str) -> None:
@@ -393,7 +427,7 @@ def test_a_public_address(tmp_path: Path, url: str, published: str) -> None:
     "url", ["http://cds.example.org", "cds.example.org", "https://u:secret@h.example.org", "https://h/x?y=1", "ftp://h"]
 )
 def test_a_public_address_that_nobody_should_follow_is_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(SettingsError, match=r"config\.toml: service\.public_url: ") as refused:
+    with pytest.raises(SettingsError, match=r"config\.toml:3: service\.public_url: ") as refused:
         load(written(tmp_path, f'{OPEN}public_url = "{url}"\n{TENANT}'))
     assert "secret" not in str(refused.value)
 
@@ -429,7 +463,7 @@ def test_what_is_snoozed(tmp_path: Path, text: str, expected: settings.Snooze) -
 
 @pytest.mark.parametrize("text", ["hours = 0", "hours = 169", 'kinds = ["everything"]', "minutes = 5"])
 def test_what_cannot_be_snoozed(tmp_path: Path, text: str) -> None:
-    with pytest.raises(SettingsError, match=r"config\.toml: snooze"):
+    with pytest.raises(SettingsError, match=r"config\.toml:\d+: snooze"):
         load(written(tmp_path, f"{OPEN}[snooze]\n{text}\n{TENANT}"))
 
 

@@ -151,7 +151,20 @@ def test_whose_a_resource_is(subject: Any, why: str) -> None:
         del resource["subject"]
     facts = read(patient(), part(resource, crp(id="mine", at=ago(hours=5))))
     assert len(facts.measurements) == (1 if why else 2)
-    assert [(g.source, g.why, g.reference) for g in facts.gaps] == ([("labs", why, "Observation/o")] if why else [])
+    expected = Gap("labs", why, reference="Observation/o")
+    if why == "other-patient":  # whose it is, is not told: not even its id
+        expected = Gap("labs", why, params=(("type", "Observation"),))
+    assert facts.gaps == ((expected,) if why else ())
+
+
+def test_many_records_of_others_are_one_gap_for_each_source_and_type() -> None:
+    foreign = [{**crp(id=f"o{number}"), "subject": {"reference": f"Patient/{number}"}} for number in range(9)]
+    facts = read(patient(), part(*foreign, crp(id="mine")), part({**foreign[0], "id": "again"}, key="virology"))
+    assert [(g.source, g.why, g.reference) for g in facts.gaps] == [
+        ("labs", "other-patient", ""),
+        ("virology", "other-patient", ""),
+    ]
+    assert [m.reference for m in facts.measurements] == ["Observation/mine"]
 
 
 def test_an_identifier_says_nothing_while_no_patient_was_read() -> None:
@@ -178,7 +191,7 @@ def test_another_patient_inside_an_answer_is_a_gap() -> None:
     facts = read(patient(), part(crp(), OTHER))
     assert not facts.identity_mismatch
     assert len(facts.measurements) == 1
-    assert [(g.why, g.reference) for g in facts.gaps] == [("other-patient", "Patient/q")]
+    assert facts.gaps == (Gap("labs", "other-patient", params=(("type", "Patient"),)),), "nothing of the other one"
 
 
 def test_a_patient_whose_identifiers_are_unreadable() -> None:

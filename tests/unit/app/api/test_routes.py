@@ -18,7 +18,7 @@ async def test_a_refusal_of_the_standard_keeps_its_status() -> None:
     async def refused() -> Any:
         raise BadRequest("context must be a JSON object", code="required")
 
-    answer = await routes.guarded(refused)
+    answer = await routes.guarded(refused, fault=list)
     assert (answer.status_code, answer.media_type) == (400, "application/json")
     issue = json.loads(bytes(answer.body))["issue"][0]
     assert issue == {"severity": "error", "code": "required", "diagnostics": "context must be a JSON object"}
@@ -28,7 +28,7 @@ async def test_what_was_not_recorded_may_be_asked_again() -> None:
     async def unrecorded() -> Any:
         raise NotRecorded("canary")
 
-    answer = await routes.guarded(unrecorded)
+    answer = await routes.guarded(unrecorded, fault=list)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert b"canary" not in bytes(answer.body)
 
@@ -37,7 +37,7 @@ async def test_a_body_left_unread_ends_the_connection() -> None:
     async def large() -> Any:
         raise TooLarge("the body is larger than this service accepts")
 
-    assert (await routes.guarded(large)).headers["connection"] == "close"
+    assert (await routes.guarded(large, fault=list)).headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("canary"), KeyError("canary"), RecursionError("canary"), MemoryError()])
@@ -45,7 +45,9 @@ async def test_a_fault_is_logged_by_name_and_place_only(error: Exception, caplog
     async def broken() -> Any:
         raise error
 
-    answer = await routes.guarded(broken)
+    faults: list[None] = []
+    answer = await routes.guarded(broken, fault=lambda: faults.append(None))
+    assert len(faults) == 1
     body = json.loads(bytes(answer.body))
     assert answer.status_code == 500
     assert b"canary" not in bytes(answer.body)

@@ -99,10 +99,29 @@ def test_ipv6_and_ports_are_written_back() -> None:
     assert not address.parse(BASE).loopback
 
 
-def test_errors_do_not_hold_the_address() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:secret@fhir.example.org/r4",
+        "https://user:secret/x@fhir.example.org/r4",
+        "https://fhir.example.org:secret/r4",
+        "https://[secret]/r4",
+        "https://[secret/r4",
+        "https://secret|x/r4",
+        "https://fhir.example.org/secret/../r4",
+    ],
+)
+def test_errors_do_not_hold_the_address(url: str) -> None:
     with pytest.raises(ValueError) as caught:
-        address.parse("https://user:secret@fhir.example.org/r4")
+        address.parse(url)
     assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("host", ["fhir.example.org", "v1.fhir", "vf.127.0.0.1", "127.0.0.1"])
+def test_brackets_are_for_ipv6(host: str) -> None:
+    with pytest.raises(ValueError):
+        address.parse(f"https://[{host}]/r4")
 
 
 @pytest.mark.parametrize(

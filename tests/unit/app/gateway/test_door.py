@@ -766,6 +766,16 @@ async def test_a_certificate_that_the_machine_trusts_is_trusted(
         assert await over_a_socket(f"https://{host}/r4") == b"{}"
 
 
+async def test_the_secrets_of_a_connection_are_written_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    context, public = certificate(tmp_path)
+    secrets = tmp_path / "secrets.txt"
+    monkeypatch.setenv("SSL_CERT_FILE", str(public))
+    monkeypatch.setenv("SSLKEYLOGFILE", str(secrets))
+    async with listening(written(http("200 OK", b"{}")), tls=context) as (host, _):
+        assert await over_a_socket(f"https://{host}/r4") == b"{}"
+    assert not secrets.exists() or b"SECRET" not in secrets.read_bytes()
+
+
 async def test_a_certificate_that_nobody_trusts_is_unreachable_and_nothing_is_asked(tmp_path: Path) -> None:
     context, _ = certificate(tmp_path)
     async with listening(written(http("200 OK", b"{}")), tls=context) as (host, heads):

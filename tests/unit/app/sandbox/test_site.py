@@ -72,7 +72,10 @@ def test_the_page_learns_where_to_ask_and_what_the_patients_tell() -> None:
         "cds": "http://127.0.0.1:8001",
         "embedded": False,
         "stories": [{"id": "a", "name": "Ann", "title": "met", "line": "Thresholds met."}],
+        "statistics": None,
     }
+    told = client(statistics="http://127.0.0.1:8002/stats").get("/demo.json").json()
+    assert told["statistics"] == "http://127.0.0.1:8002/stats"
 
 
 def test_the_sandbox_is_there_only_when_given() -> None:

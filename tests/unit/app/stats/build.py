@@ -68,5 +68,5 @@ async def filled(
         for one in decisions:
             await store.record(one)
         for service, entries in (told or {}).items():
-            await store.keep_feedback(entries, client="ehr", service=service, received_at=NOW)
+            await store.keep_feedback(entries, client="ehr", tenant="hospital", service=service, received_at=NOW)
     return url(path)

@@ -49,7 +49,7 @@ async def shown(store: Store) -> Decision:
 
 async def kept(store: Store, *entries: Feedback) -> Kept:
     return await store.keep_feedback(
-        entries, client="ehr", service="anakinra-ruxolitinib-patient-view", received_at=NOW
+        entries, client="anonymous", tenant="dev", service="anakinra-ruxolitinib-patient-view", received_at=NOW
     )
 
 
@@ -61,7 +61,16 @@ async def test_an_acceptance_is_joined_to_the_decision_of_its_card(store: Store,
     assert await kept(store, replace(ACCEPTED, card=shown.cards[0].card)) == Kept(1, 0, 0)
     query = "select decision_id, outcome, outcome_at, suggestions, client, service from feedback"
     assert rows(path, query) == [
-        *[(shown.id, "accepted", "2026-11-23T12:00:00.000000+00:00", "[1]", "ehr", "anakinra-ruxolitinib-patient-view")]
+        *[
+            (
+                shown.id,
+                "accepted",
+                "2026-11-23T12:00:00.000000+00:00",
+                "[1]",
+                "anonymous",
+                "anakinra-ruxolitinib-patient-view",
+            )
+        ]
     ]
     assert rows(path, "select * from feedback_words") == []
 

@@ -257,7 +257,7 @@ async def test_a_schema_from_the_future_is_refused(store: Store, path: Path) -> 
     with sqlite3.connect(path) as connection:
         connection.execute("update alembic_version set version_num = '9999'")
     connection.close()
-    with pytest.raises(BadSchema, match=r"9999.*0004"):
+    with pytest.raises(BadSchema, match=r"9999.*0005"):
         await Store(f"sqlite+aiosqlite:///{path}").open()
 
 

@@ -1,0 +1,49 @@
+"""A client's token is used once (CDS Hooks: `jti` "used to protect against replay attacks").
+
+In memory for one process, in the database for several. What was used is remembered for as long as the token could be
+used, and asked in one step, so that of fifty at once one is the first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Protocol
+
+MOST: Final = 500_000
+"""Tokens remembered in memory; beyond it nobody new is let in, rather than somebody twice."""
+
+
+class Replay(Protocol):
+    """Remembers the tokens that were used."""
+
+    async def first_use(self, *, client: str, token_id: str, until: datetime, now: datetime) -> bool:
+        """Whether this is the token's first use. Raises StoreError where that cannot be said."""
+        ...
+
+
+class TooMany(Exception):
+    """More tokens are in use than this process remembers."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """The tokens of one process. A restart forgets them; then only their own life limits their use."""
+
+    most: int = MOST
+    _used: set[tuple[str, str]] = field(default_factory=set, repr=False)
+    _ends: list[tuple[datetime, str, str]] = field(default_factory=list, repr=False)
+
+    async def first_use(self, *, client: str, token_id: str, until: datetime, now: datetime) -> bool:
+        """As `Replay`. Raises TooMany."""
+        while self._ends and self._ends[0][0] < now:
+            _, *key = heapq.heappop(self._ends)
+            self._used.discard((key[0], key[1]))
+        if (client, token_id) in self._used:
+            return False
+        if len(self._used) >= self.most:
+            raise TooMany
+        self._used.add((client, token_id))
+        heapq.heappush(self._ends, (until, client, token_id))
+        return True
