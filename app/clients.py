@@ -7,6 +7,7 @@ Every record is one `[[clients]]` of the configuration, checked as a whole at st
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,10 +40,10 @@ class Client:
     """One CDS client.
 
     `id` is its name in records, logs and metrics. Its keys are in `jwks_file`, or are fetched from `jwks_url`, which is
-    also the only `jku` that its tokens may name. `audiences` are the public bases of this service under which it calls;
-    `tenants` maps what its tokens say (`tenant`) to the tenant's name. `fhir_bases` are the only `fhirServer` values it
-    may send. `services` are those it may call, `origins` those of its pages in a browser. `silent`: evaluated and
-    recorded, nothing shown.
+    also the only `jku` that its tokens may name (or as the file writes it, which is `jku` here). `audiences` are the
+    public bases of this service under which it calls; `tenants` maps what its tokens say (`tenant`) to the tenant's
+    name. `fhir_bases` are the only `fhirServer` values it may send. `services` are those it may call, `origins` those
+    of its pages in a browser. `silent`: evaluated and recorded, nothing shown.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Client:
     fhir_bases: tuple[str, ...] = ()
     jwks_file: Path | None = field(default=None, repr=False)
     jwks_url: str | None = None
+    jku: str | None = None
     algorithms: frozenset[str] = frozenset(DEFAULT_ALGORITHMS)
     services: frozenset[str] = frozenset(SERVICES)
     origins: frozenset[str] = frozenset()
@@ -172,6 +174,7 @@ def _client(table: ClientTable, *, key: str, around: Around) -> Client:
         fhir_bases=bases,
         jwks_file=None if table.jwks_file is None else around.folder / table.jwks_file,
         jwks_url=url,
+        jku=table.jwks_url,
         algorithms=frozenset(table.algorithms),
         services=_services(table, key=key),
         origins=frozenset(
@@ -190,9 +193,13 @@ def _audiences(table: ClientTable, *, key: str, around: Around) -> tuple[str, ..
                 "under which address does this client call? add audiences, or service.public_url", key=key
             )
         return (around.public_url,)
-    return tuple(
-        base(one, key=f"{key}.audiences[{place}]", http=around.dev) for place, one in enumerate(table.audiences)
-    )
+    found: list[str] = []
+    for place, one in enumerate(table.audiences):
+        normal = base(one, key=f"{key}.audiences[{place}]", http=around.dev)
+        if normal.endswith("/cds-services"):
+            raise SettingsError("write the part before /cds-services", key=f"{key}.audiences[{place}]")
+        found += [normal, one.rstrip("/")]  # clients sign what they were told, capitals and all
+    return tuple(dict.fromkeys(found))
 
 
 def _reach(table: ClientTable, *, key: str, around: Around) -> tuple[tuple[str, ...], Mapping[str, str]]:
@@ -237,6 +244,8 @@ def _thumbprints(client: Client, *, key: str, around: Around) -> frozenset[str]:
     if client.jwks_file is None:
         return frozenset()
     try:
+        if not around.dev and client.jwks_file.stat().st_mode & stat.S_IWOTH:
+            raise SettingsError("anybody may write it, and so be this client: chmod o-w", key=key)
         keys = keys_in(client.jwks_file)
     except OSError as error:
         raise SettingsError(f"cannot be read: {error.strerror}", key=key) from None

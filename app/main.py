@@ -104,6 +104,7 @@ def create_app(
                 yield
             finally:
                 app.state.started = False
+                await refusals.aclose()
                 for known in keys.values():
                     await known.aclose()
                 await asyncio.to_thread(traces.close)

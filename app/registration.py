@@ -105,7 +105,9 @@ async def _fetched(settings: Settings) -> dict[str, Sequence[trust.PublicKey] | 
             continue
         pool = Pool(1)
         try:
-            found[client.id] = trust.keys_of(await UrlSource(client.jwks_url, transport=pool).read())
+            keys = trust.keys_of(await UrlSource(client.jwks_url, transport=pool).read())
+            usable = any(_is_usable(key, client, dev=settings.profile == "dev") for key in keys)
+            found[client.id] = keys if usable else "holds no key that lets this client in: see algorithms"
         except GatewayError as error:
             found[client.id] = f"cannot be read ({error})"
         except ValueError as error:
@@ -136,6 +138,11 @@ def _record(client: Client, settings: Settings, *, fetched: Sequence[trust.Publi
     lines.append(f"  shown       {'nothing: silent' if client.silent else 'cards'}")
     lines.append(f"  no data     {'a card that says so' if client.not_evaluated_as == 'card' else '412'}")
     return "\n".join(lines)
+
+
+def _is_usable(key: trust.PublicKey, client: Client, *, dev: bool) -> bool:
+    """As the service sees it: published keys are taken in the dev profile only."""
+    return (dev or not trust.is_published(key)) and any(trust.fits(key, algorithm=name) for name in client.algorithms)
 
 
 def _keys(keys: Sequence[trust.PublicKey], client: Client) -> list[str]:
@@ -229,7 +236,6 @@ def _block(answers: dict[str, str]) -> str:
     if answers.get("audience"):
         lines.append(f"audiences = {listed(answers['audience'])}  # the `aud` of its tokens begins with one of these")
     lines.append(f"tenants = {listed(answers['tenant'])}")
-    lines.append("# [clients.tenant_claims]  # below the other keys: what its tokens call a tenant, if not by its name")
     lines.append("# fhir_bases = []  # fewer than all of its tenants'")
     lines.append("# services = []  # fewer than all")
     if answers.get("origin"):
@@ -237,6 +243,7 @@ def _block(answers: dict[str, str]) -> str:
     lines.append('# not_evaluated_as = "card"  # in place of 412, which many clients show as "all clear"')
     silent = answers["silent"].lower() in _YES
     lines.append(f"silent = {str(silent).lower()}  # true: evaluated and recorded, nothing shown to this client")
+    lines.append("# [clients.tenant_claims]  # what its tokens call a tenant, if not by its name; after all other keys")
     return "\n".join(lines) + "\n"
 
 

@@ -189,7 +189,10 @@ class HookService:
         since = call.now - timedelta(hours=chosen.hours)
         shown = await self.store.was_shown(mine, since=since)
         if not shown or await self.store.is_repeat(
-            hook_instance=_instance(call.request.hook_instance), request_digest=calls.digest(call.request)
+            client=call.caller.client,
+            tenant=call.caller.tenant.name,
+            hook_instance=_instance(call.request.hook_instance),
+            request_digest=calls.digest(call.request),
         ):
             return mine
         call.verdicts["would_be"] = call.outcome

@@ -423,12 +423,22 @@ def _check_bind(profile: str, host: str, *, key: str) -> None:
 
 
 def _check_bases(tenants: Sequence[Tenant]) -> None:
+    """A base is one tenant's, and so is everything below it: links to further pages may lead there."""
     owners: dict[str, str] = {}
     for number, tenant in enumerate(tenants):
         for place, one in enumerate(tenant.bases):
             if one in owners:
                 raise SettingsError(
                     "the same value twice: a FHIR base belongs to one tenant, once",
+                    key=f"tenants[{number}].fhir_bases[{place}]",
+                )
+            if any(
+                f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+                for other, owner in owners.items()
+                if owner != tenant.name
+            ):
+                raise SettingsError(
+                    "one lies below a FHIR base of another tenant: what is read of one could be of the other",
                     key=f"tenants[{number}].fhir_bases[{place}]",
                 )
             owners[one] = tenant.name
@@ -584,6 +594,8 @@ def _public(url: str, *, http: bool) -> str:
         raise SettingsError(str(error), key=key) from None
     if parsed.scheme == "http" and not http:
         raise SettingsError("a page that can be changed on its way says nothing: use https", key=key)
+    if parsed.path.endswith("/cds-services"):
+        raise SettingsError("write the part before /cds-services", key=key)
     return str(parsed)
 
 

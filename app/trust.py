@@ -6,6 +6,7 @@ the caller can see (knowledge: security 1.3, T5). The body is not read before th
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections import Counter
@@ -26,8 +27,11 @@ from cds_hooks.trust import Claims, Presented, Untrusted
 log = logging.getLogger(__name__)
 
 ROWS_A_MINUTE: Final = 20
-"""Refusals kept singly. Of what comes beyond, the first for each reason and client is kept; of the others the number is,
-with the next one of that reason and client. So a flood neither hides another refusal nor is counted as one."""
+"""Refusals kept singly. Beyond them the first of each reason and client is kept, and the number of the others with the
+next one of that reason and client: a flood neither hides another refusal nor is counted as one."""
+
+PATIENCE_SECONDS: Final = 0.25
+"""For the writing of a refusal; then it goes on beside the answer. Their number is bounded by the rows a minute."""
 
 ORIGIN: Final = "origin"
 SERVICE: Final = "service"
@@ -65,6 +69,7 @@ class Refusals:
         self._rows = 0
         self._seen: set[tuple[str, str]] = set()
         self._more: Counter[tuple[str, str]] = Counter()
+        self._under_way: set[asyncio.Task[None]] = set()
 
     async def note(self, reason: str, *, client: str = "", service: str = "", token_id: str = "") -> None:
         """Never raises: a refusal stands, whether or not it can be written down."""
@@ -81,10 +86,21 @@ class Refusals:
         times = 1 + self._more.pop(same, 0)
         log.warning("refused", extra={"why": reason, "client": client, "service": service})
         token = digest(token_id) if token_id else ""
+        task = asyncio.create_task(self._kept(Refusal(now, reason, client, service, token, times)))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        # A database that is busy for long shall not be heard in how long a refusal takes.
+        await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+
+    async def aclose(self) -> None:
+        """Waits for what is being written."""
+        await asyncio.gather(*self._under_way)
+
+    async def _kept(self, refusal: Refusal) -> None:
         try:
-            await self._book.note_refusal(Refusal(now, reason, client, service, token, times))
+            await self._book.note_refusal(refusal)
         except StoreError:
-            log.error("refusal not recorded", extra={"why": reason})  # noqa: TRY400  (its text may hold data)
+            log.error("refusal not recorded", extra={"why": refusal.reason})  # noqa: TRY400  (its text may hold data)
 
 
 class Door:
@@ -169,7 +185,7 @@ class Door:
             raise Untrusted("unknown-issuer")
         if presented.algorithm not in client.algorithms:
             raise Untrusted("algorithm")
-        if presented.jku is not None and presented.jku != client.jwks_url:
+        if presented.jku is not None and presented.jku not in {client.jwks_url, client.jku}:
             raise Untrusted("jku")
         return client
 

@@ -191,9 +191,14 @@ class Store:
             raise BadDatabase("the decision could not be read") from None
         return None if found is None else Decision(**found, cards=cards)
 
-    async def is_repeat(self, *, hook_instance: str, request_digest: str) -> bool:
-        """Whether this very request has been answered before. Raises BadDatabase."""
-        same = (decisions.c.request_digest == request_digest) & (decisions.c.hook_instance == hook_instance)
+    async def is_repeat(self, *, client: str, tenant: str, hook_instance: str, request_digest: str) -> bool:
+        """Whether this very request of this client has been answered before. Raises BadDatabase."""
+        same = (
+            (decisions.c.request_digest == request_digest)
+            & (decisions.c.hook_instance == hook_instance)
+            & (decisions.c.client == client)
+            & (decisions.c.tenant == tenant)
+        )
         try:
             async with self._engine.connect() as connection:
                 return await connection.scalar(select(decisions.c.id).where(same).limit(1)) is not None
@@ -257,20 +262,26 @@ class Store:
             return False
         return True
 
-    async def remove_patient(self, patient: str) -> int:
-        """Remove the facts and answers of all decisions about a patient, and what was typed about their cards; how many
-        decisions that were.
+    async def remove_patient(self, patient: str, *, tenant: str) -> int:
+        """Remove the facts and answers of all decisions about a tenant's patient, and what was typed about their cards;
+        how many decisions that were. The same id at another hospital is another person's.
 
         The decisions stay, without anything that says whose they were. Raises NotRecorded.
         """
-        of_patient = select(decision_facts.c.decision_id).where(decision_facts.c.patient == patient)
+        of_patient = (
+            select(decision_facts.c.decision_id)
+            .join(decisions, decisions.c.id == decision_facts.c.decision_id)
+            .where((decision_facts.c.patient == patient) & (decisions.c.tenant == tenant))
+        )
         try:
             async with self._engine.begin() as connection:
                 about = select(feedback_table.c.id).where(feedback_table.c.decision_id.in_(of_patient))
                 await connection.execute(delete(feedback_words).where(feedback_words.c.feedback_id.in_(about)))
                 await connection.execute(delete(snoozes).where(snoozes.c.patient == patient))
                 await connection.execute(delete(decision_answers).where(decision_answers.c.decision_id.in_(of_patient)))
-                removed = await connection.execute(delete(decision_facts).where(decision_facts.c.patient == patient))
+                removed = await connection.execute(
+                    delete(decision_facts).where(decision_facts.c.decision_id.in_(of_patient))
+                )
         except SQLAlchemyError:
             raise NotRecorded("the patient's data could not be removed") from None
         return int(removed.rowcount)

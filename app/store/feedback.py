@@ -7,7 +7,7 @@ table of its own, and only as long as the patient's other data of that decision 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -57,54 +57,68 @@ async def keep(
     service: str,
     received_at: datetime,
 ) -> Kept:
-    """Inside the caller's transaction: all of them, or none.
+    """Inside the caller's transaction: all of them, or none. A few statements whatever their number: nobody else's
+    decision can be committed meanwhile.
 
     A card belongs to whom it was answered: named by another client, or for another tenant, it is one that no decision
     made.
     """
-    new = repeated = unmatched = 0
-    for entry in entries:
+    sent = list(entries)
+    known = await _known(connection, {_token(entry.card) for entry in sent}, client=client, tenant=tenant)
+    rows: dict[str, dict[str, Any]] = {}
+    words: dict[str, dict[str, str]] = {}
+    unmatched = 0
+    for entry in sent:
         card = _token(entry.card)
-        known = (
-            (
-                await connection.execute(
-                    select(
-                        decision_cards.c.decision_id,
-                        decision_cards.c.suggestions,
-                        decision_facts.c.decision_id.label("of_patient"),
-                    )
-                    .join(decisions, decisions.c.id == decision_cards.c.decision_id)
-                    .outerjoin(decision_facts, decision_facts.c.decision_id == decision_cards.c.decision_id)
-                    .where(
-                        (decision_cards.c.card == card)
-                        & (decisions.c.client == client)
-                        & (decisions.c.tenant == tenant)
-                    )
-                )
-            )
-            .mappings()
-            .first()
-        )
-        unmatched += known is None
-        row = _row(entry, card=card, known=known) | {
-            "digest": _digest(entry, client=client, tenant=tenant),
+        made = known.get(card)
+        unmatched += made is None
+        digest = _digest(entry, client=client, tenant=tenant)
+        if digest in rows:
+            continue
+        rows[digest] = _row(entry, card=card, known=made) | {
+            "digest": digest,
             "client": client,
             "service": service,
             "received_at": received_at,
         }
-        made = await connection.execute(
-            insert(feedback).values(row).on_conflict_do_nothing(index_elements=["digest"]).returning(feedback.c.id)
-        )
-        number = made.scalar_one_or_none()
-        if number is None:
-            repeated += 1
-            continue
-        new += 1
         # Words are kept beside the patient's data only: what could not go with them is not kept at all.
-        if known is not None and known["of_patient"] is not None and (entry.display or entry.comment):
-            words = {"display": entry.display[:_WORDS], "comment": entry.comment[:_WORDS]}
-            await connection.execute(feedback_words.insert().values(feedback_id=number, **words))
-    return Kept(new, repeated, unmatched)
+        if made is not None and made["of_patient"] is not None and (entry.display or entry.comment):
+            words[digest] = {"display": entry.display[:_WORDS], "comment": entry.comment[:_WORDS]}
+    for digest in await _numbers(connection, rows):
+        del rows[digest]
+    if rows:
+        await connection.execute(insert(feedback).on_conflict_do_nothing(index_elements=["digest"]), [*rows.values()])
+        numbers = await _numbers(connection, rows.keys() & words.keys())
+        if numbers:
+            await connection.execute(
+                insert(feedback_words).on_conflict_do_nothing(),
+                [{"feedback_id": number, **words[digest]} for digest, number in numbers.items()],
+            )
+    return Kept(len(rows), len(sent) - len(rows), unmatched)
+
+
+async def _known(
+    connection: AsyncConnection, cards: Collection[str], *, client: str, tenant: str
+) -> dict[str, Mapping[Any, Any]]:
+    """The decisions that made these cards for this client and tenant."""
+    found = await connection.execute(
+        select(
+            decision_cards.c.card,
+            decision_cards.c.decision_id,
+            decision_cards.c.suggestions,
+            decision_facts.c.decision_id.label("of_patient"),
+        )
+        .join(decisions, decisions.c.id == decision_cards.c.decision_id)
+        .outerjoin(decision_facts, decision_facts.c.decision_id == decision_cards.c.decision_id)
+        .where(decision_cards.c.card.in_(cards) & (decisions.c.client == client) & (decisions.c.tenant == tenant))
+    )
+    return {row["card"]: row for row in found.mappings()}
+
+
+async def _numbers(connection: AsyncConnection, digests: Collection[str]) -> dict[str, int]:
+    """The rows of these digests that are there."""
+    found = await connection.execute(select(feedback.c.digest, feedback.c.id).where(feedback.c.digest.in_(digests)))
+    return {row.digest: row.id for row in found}
 
 
 def _row(entry: Feedback, *, card: str, known: Mapping[Any, Any] | None) -> dict[str, Any]:

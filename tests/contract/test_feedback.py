@@ -482,7 +482,7 @@ async def test_what_was_typed_stands_in_one_place_and_goes_with_the_patient(hosp
 
     other = await shown(hospital, service, patient="demo-us-units" if service == SERVICE else "demo-kidney-transplant")
     fine(await send(hospital, overridden(other.card, userComment="stays"), service=service))
-    assert await hospital.store.remove_patient(patient) >= 1
+    assert await hospital.store.remove_patient(patient, tenant="dev") >= 1
     assert everywhere(hospital, needle) == set()
     assert words_of(hospital, card.card) == []
     (row,) = of(hospital, card.card)  # that it was overridden may be counted

@@ -105,7 +105,7 @@ async def test_removing_a_patient_removes_what_was_shown(tmp_path: Path) -> None
     async with opened(tmp_path, snooze=Snooze()) as hospital:
         await outcome(hospital, hook(OPEN))
         assert len(hospital.rows("snoozes")) == 1
-        await hospital.store.remove_patient(OPEN)
+        await hospital.store.remove_patient(OPEN, tenant="dev")
         assert hospital.rows("snoozes") == []
 
 

@@ -30,6 +30,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -78,20 +79,21 @@ ISSUER: Final = "https://ehr.example.org"
 
 Json = dict[str, Any]
 
-_IDS: Final = frozenset({"patient-id", "resource-id", "encounter", "draft-id"})
-_DRAFT: Final = frozenset({"draft-id", "draft-text", "draft-note", "draft-name", "patient-id"})
+_IDS: Final = frozenset({"patient-id", "resource-id", "draft-id"})
+_DRAFT: Final = frozenset({"draft-id", "draft-text", "draft-name", "performer"})
 
 IN_ANSWERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         # What a card rests on names resources by reference (docs/evaluate.md).
         r"cards\[\]\.extension\.org\.rescue-cds\.evidence\..*\.(reference|draft)": _IDS,
         rf"extension\.{re.escape(DECISION)}\.gaps\[\]\.reference": frozenset({"resource-id", "draft-id"}),
+        # The drafts as they were read: by the words that the client wrote, where no code says more.
+        r"cards\[\]\.detail": frozenset({"draft-text"}),
         # A suggestion is an order for this patient, and a corrected draft is the whole draft.
         r"cards\[\]\.suggestions\[\]\.actions\[\]\.resource\.(subject|encounter)\.reference": frozenset(
             {"patient-id", "encounter"}
         ),
         r"cards\[\]\.suggestions\[\]\.actions\[\]\.resource\..*": _DRAFT,
-        r"cards\[\]\.suggestions\[\]\.actions\[\]\.resourceId": frozenset({"draft-id"}),
     }
 )
 """Where the answer to a hook may hold what, besides: by the place in its JSON."""
@@ -101,9 +103,9 @@ IN_COLUMNS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "decisions.hook_instance": frozenset({"hook-instance"}),
         "decisions.evidence": frozenset({"resource-id", "draft-id"}),
         "decisions.gaps": frozenset({"resource-id", "draft-id"}),
-        "decision_facts.patient": frozenset({"patient-id", "foreign-patient"}),
+        "decision_facts.patient": frozenset({"patient-id"}),
         "decision_facts.facts": _IDS | {"birth-date", "code-text", "medication-text", "draft-text"},
-        "decision_answers.body": _IDS | _DRAFT,
+        "decision_answers.body": _IDS | _DRAFT | {"encounter"},
         "snoozes.patient": frozenset({"patient-id"}),
         "feedback.card": frozenset({"card-id"}),
         "feedback.reason_code": frozenset({"reason-code"}),
@@ -124,7 +126,7 @@ class Findings:
 
     needles: Needles
     searched: Counter[str] = field(default_factory=Counter)
-    bytes: Counter[str] = field(default_factory=Counter)
+    size: Counter[str] = field(default_factory=Counter)
     hits: set[tuple[str, str, str]] = field(default_factory=set)
     went_in: set[str] = field(default_factory=set)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -137,7 +139,7 @@ class Findings:
     def search(self, sink: str, data: bytes | str, *, at: str = "", but: frozenset[str] = frozenset()) -> None:
         """Note the canaries in there, unless they are `but` those that may be."""
         self.searched[sink] += 1
-        self.bytes[sink] += len(data)
+        self.size[sink] += len(data)
         for name in self.needles.find(data):
             if name in but:
                 self.allowed_seen.add((at, name))
@@ -152,7 +154,7 @@ class Findings:
             self.search(f"bodies of {status}" if status < 400 else "bodies of errors", body, at=at)
             return
         self.searched["bodies of cards"] += 1
-        self.bytes["bodies of cards"] += len(body)
+        self.size["bodies of cards"] += len(body)
         if not self.needles.find(body):
             return
         for place, names in self.needles.where(json.loads(body)).items():
@@ -352,7 +354,7 @@ class Run:
             tenants=tenants,
             clients=(client,),
             tokens=TokenRules(replay="database"),
-            snooze=Snooze(),
+            snooze=Snooze(kinds=frozenset({"undetermined", "thresholds-met", "safety"})),
         )
 
     # --- what is sent
@@ -380,8 +382,18 @@ class Run:
         return body | more
 
     def drafts(self) -> list[Json]:
-        """Orders with what is wrong with them, so that some are corrected and given back."""
-        return [self.draft("1193326", "ruxolitinib", mg=25, number=1), self.draft("72435", "anakinra", mg=50, number=2)]
+        """Orders with what is wrong with them: one that is given back corrected, one with a note that forbids it, one
+        that only its words name, one of which nothing says what it is."""
+        mark = self.needles["draft-text"]
+        noted = self.draft("1193326", "ruxolitinib", mg=25, number=2) | {"note": [{"text": self.needles["draft-note"]}]}
+        unknown = self.draft(mark, mark, mg=1, number=4)
+        unknown["medicationCodeableConcept"] = {"coding": [{"system": "urn:oid:1.2.3.4", "code": mark}]}
+        return [
+            self.draft("72435", "anakinra", mg=3000, number=1),
+            noted,
+            self.draft(mark, mark, mg=1, number=3),
+            unknown,
+        ]
 
     def draft(self, code: str, drug: str, *, mg: float, number: int) -> Json:
         needles = self.needles
@@ -399,11 +411,12 @@ class Run:
                 "text": needles["draft-text"],
             },
             "subject": {"reference": f"Patient/{needles['patient-id']}", "display": needles["draft-name"]},
-            "note": [{"text": needles["draft-note"]}],
+            "requester": {"display": needles["performer"]},
+            "text": {"status": "generated", "div": f"<div>{needles['draft-note']}</div>"},
             "dosageInstruction": [
                 {
                     "text": needles["draft-note"],
-                    "timing": {"repeat": {"frequency": 2, "period": 1, "periodUnit": "d"}},
+                    "timing": {"repeat": {"frequency": 1, "period": 1, "periodUnit": "d"}},
                     "doseAndRate": [{"doseQuantity": dose}],
                 }
             ],
@@ -548,8 +561,8 @@ class Run:
             b"\xff" + mark.encode(),
             *(json.dumps(body).encode() for body in self._wrong(good)),
         ]
-        for body in bodies:
-            await client.post(view, content=body, headers=self.headers())
+        for content in bodies:
+            await client.post(view, content=content, headers=self.headers())
         for name in ("order-select", "order-sign"):
             for drafts in (mark, [mark], {"entry": mark}, {"resourceType": mark}, {"entry": [{"resource": mark}]}):
                 body = self.body(name, base=None)
@@ -656,7 +669,9 @@ class Run:
         await asyncio.sleep(0)
         del task
         gc.collect()
-        warnings.warn(said, stacklevel=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn(said, stacklevel=1)
 
     async def _feedback(self, client: httpx.AsyncClient, ward: Ward) -> None:
         needles = self.needles
@@ -817,15 +832,15 @@ class Run:
         tried: list[Callable[[], object]] = []
         for body in bodies:
             tried += [
-                lambda body=body: calls.parse(body, hook="patient-view"),
-                lambda body=body: feedbacks.parse(body),
-                lambda body=body: sieve.page(body),
-                lambda body=body: evaluate.document(body, bedside=shipped(), options=chosen),
-                lambda body=body: trust.read(body.decode("latin-1")),
-                lambda body=body: trust.bearer([(b"authorization", b"Bearer " + body)]),
+                partial(calls.parse, body, hook="patient-view"),
+                partial(feedbacks.parse, body),
+                partial(sieve.page, body),
+                partial(evaluate.document, body, bedside=shipped(), options=chosen),
+                partial(trust.read, body.decode("latin-1")),
+                partial(trust.bearer, [(b"authorization", b"Bearer " + body)]),
             ]
-        tried += [lambda: orders.of(parsed), lambda: prefetch.render("Patient/{{context.x}}", values={mark: mark})]
-        tried += [lambda text=text: load(text) for text in broken]
+        tried += [partial(orders.of, parsed), partial(prefetch.render, "Patient/{{context.x}}", values={mark: mark})]
+        tried += [partial(load, text) for text in broken]
         for one in tried:
             try:
                 one()
@@ -920,8 +935,8 @@ class Quiet:
 def in_heap(first: str, second: str) -> int:
     """Texts and bytes alive anywhere that hold the two parts one behind the other.
 
-    In two parts, so that the search does not find itself. Looks at everything that the collector knows and at what that
-    refers to: text stands in no list of its own.
+    In two parts, so that the search does not find itself. Looks at everything that the collector knows, at what that
+    refers to, and on from there through what the collector has given up: it lets go of containers of plain values.
     """
     gc.collect()
     parts = first, second
@@ -929,10 +944,17 @@ def in_heap(first: str, second: str) -> int:
     seen: set[int] = set()
     count = 0
     for holder in gc.get_objects():
-        for one in gc.get_referents(holder):
-            if isinstance(one, str | bytes | bytearray) and id(one) not in seen:
+        waiting = gc.get_referents(holder)
+        while waiting:
+            one = waiting.pop()
+            if gc.is_tracked(one) or id(one) in seen:
+                continue
+            if isinstance(one, str | bytes | bytearray):
                 seen.add(id(one))
                 count += _follows(one, parts, raw)
+            elif isinstance(one, tuple | dict | memoryview | frozenset):
+                seen.add(id(one))
+                waiting += gc.get_referents(one)
     return count
 
 
@@ -989,7 +1011,7 @@ async def forgotten(folder: Path, found: Findings, *, calls_made: int) -> None:
             found.hits.add(("heap", "hook-token", "alive"))
         if not before:
             found.hits.add(("heap", "hook-token", "was never used"))
-    found.bytes["heap"] += sum(map(sys.getsizeof, gc.get_objects()))
+    found.size["heap"] += sum(map(sys.getsizeof, gc.get_objects()))
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------
@@ -1030,15 +1052,17 @@ def run(*, size: str) -> Figures:
         Figure("reads of FHIR after the answer", str(found.reads_after), found.reads_after == 0),
     ]
     for sink in SINKS:
-        hits = {(name, at) for where, name, at in found.hits if where == sink or (sink in where)}
+        hits = {(name, at) for where, name, at in found.hits if where == sink}
         searched = found.searched[sink]
         rows.append(
             Figure(
                 f"in {sink}",
-                f"{len(hits)} in {searched} ({found.bytes[sink] / 1e6:.2f} MB)"
+                f"{len(hits)} in {searched} ({found.size[sink] / 1e6:.2f} MB)"
                 + "".join(f"; {name} at {at}" for name, at in sorted(hits)[:5]),
                 not hits and searched > 0 and (sink != "spans" or searched > 100),
             )
         )
+    elsewhere = sorted({where for where, _, _ in found.hits} - set(SINKS))
+    rows.append(Figure("in any other place", " ".join(elsewhere) or "0", not elsewhere))
     rows.append(Figure("seconds", f"{time.monotonic() - started:.0f}", held=True))
     return Figures("Nothing leaks", tuple(rows))

@@ -463,7 +463,9 @@ def many(tree: Tree) -> None:
     place = tree.place("entry", "coding", "dosageInstruction", "feedback", "contained", "category", "interpretation")
     holder = tree.holder(place)
     if isinstance(holder, list) and len(holder) < 50:
-        holder.extend([holder[place[-1]]] * tree.random.choice([10, 100, 1200]))
+        item = holder[place[-1]]
+        room = LARGEST // (4 * (len(json.dumps(item)) + sum(map(len, tree.raw)) + 1))
+        holder.extend([item] * min(tree.random.choice([10, 100, 1200]), room))
 
 
 @_tree

@@ -232,15 +232,18 @@ def addresses(text: str) -> tuple[str, ...]:
 # --- what is counted ------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Met:
-    """One payload met one scene. `like` is the answer with the harmless word. `broken`: what the server said could not
-    be read, so that how much of a card there is depends on when the service gave up on it."""
+    """One payload met one scene. `like` are the details of the same cards with the harmless word, `wrong` is what is
+    wrong with their texts. `broken`: what the server said could not be read, so that how much of a card there is depends
+    on when the service gave up on it."""
 
     scene: Scene
     payload: Payload
-    answer: Answer
-    like: Answer
+    status: int
+    details: tuple[str, ...]
+    like: tuple[str, ...]
+    wrong: tuple[str, ...]
     broken: bool = False
 
     @property
@@ -248,9 +251,15 @@ class Met:
         return f"{self.scene.id} / {self.payload.id}"
 
 
+def compared(scene: Scene, payload: Payload, answer: Answer, *, like: Answer, broken: bool = False) -> Met:
+    """What is kept of an answer: not all of it, since there are thousands."""
+    wrong = tuple(trouble(answer.cards, like=like.cards))
+    return Met(scene, payload, answer.status, answer.details, like.details, wrong, broken)
+
+
 def is_uneven(one: Met) -> bool:
     """Another number of cards than with the harmless word."""
-    return not one.broken and len(one.answer.cards) != len(one.like.cards)
+    return not one.broken and len(one.details) != len(one.like)
 
 
 @dataclass(slots=True)
@@ -293,7 +302,7 @@ async def meet(place: Ward, scene: Scene, chosen: Iterable[Payload]) -> list[Met
     return [
         await _broken(scene, payload)
         if _HALVES.search(payload.text)
-        else Met(scene, payload, await place.answer(filled(scene, payload.text)), like)
+        else compared(scene, payload, await place.answer(filled(scene, payload.text)), like=like)
         for payload in chosen
     ]
 
@@ -305,7 +314,7 @@ async def _broken(scene: Scene, payload: Payload) -> Met:
         answer, like = [
             await place.answer(filled(scene, text)) for place, text in ((first, payload.text), (second, "\ud800"))
         ]
-    return Met(scene, payload, answer, like, broken=True)
+    return compared(scene, payload, answer, like=like, broken=True)
 
 
 # --- nothing else of a record reaches a card, and nothing of the person ---------------------------------------------
@@ -460,7 +469,7 @@ class Rendered:
 
 def judged(met: Sequence[Met], *, control: Sequence[Payload] | None = None) -> list[Rendered]:
     """All details in all renderers, and the payloads of `control` (None: all) as they are."""
-    distinct = list(dict.fromkeys(d for one in met for answer in (one.answer, one.like) for d in answer.details))
+    distinct = list(dict.fromkeys(detail for one in met for detail in (*one.details, *one.like)))
     raw = [payload.text.encode("utf-8", "replace").decode() for payload in (payloads() if control is None else control)]
     made = [_by_elements("markdown-it with HTML", renderers.markdown_it, met, distinct, raw)]
     try:
@@ -515,10 +524,8 @@ def _compared(
 ) -> Rendered:
     extra, links, cards = [], 0, 0
     for one in met:
-        if one.answer.status != one.like.status:
-            continue
-        cards += len(one.answer.cards)
-        for detail, like in zip(one.answer.details, one.like.details, strict=False):
+        cards += len(one.details)
+        for detail, like in zip(one.details, one.like, strict=False):
             more, less = by_detail[detail] - by_detail[like], by_detail[like] - by_detail[detail]
             if one.broken:  # no kind of element that the other has not
                 more, less = Counter({name: more[name] for name in more if name not in by_detail[like]}), Counter()
@@ -563,11 +570,11 @@ def _others(reach_of_paths: Sequence[tuple[str, str]], persons: Sequence[tuple[i
 
 
 def _figures(reached: Reached, met: Sequence[Met], rendered: Sequence[Rendered]) -> Iterator[Figure]:
-    answered = [one for one in met if one.answer.status == 200]
-    refused = [one for one in met if one.answer.status == 400]
+    answered = [one for one in met if one.status == 200]
+    refused = [one for one in met if one.status == 400]
     others = len(met) - len(answered) - len(refused)
     uneven = [one.name for one in answered if is_uneven(one)]
-    wrong = [f"{one.name}: {line}" for one in answered for line in trouble(one.answer.cards, like=one.like.cards)]
+    wrong = [f"{one.name}: {line}" for one in answered for line in one.wrong]
     counts = reached.counts
     yield Figure("payloads (at least 120)", str(len(payloads())), len(payloads()) >= 120)
     yield Figure(

@@ -56,7 +56,10 @@ def chart(needles: Needles) -> list[Json]:
     }
     ids |= {one["id"]: needles["encounter"] for one in mine if one["resourceType"] == "Encounter"}
     ids[STORY] = needles["patient-id"]
-    return [_marked(_renamed(one, ids), needles) for one in mine]
+    odd = next(copy.deepcopy(one) for one in mine if one.get("valueQuantity"))
+    odd |= {"id": f"{STORY}-odd", "valueQuantity": {"value": 1, "unit": "furlong", "code": "furlong"}}
+    ids[odd["id"]] = f"{needles['resource-id']}-odd"
+    return [_marked(_renamed(one, ids), needles) for one in (*mine, odd)]
 
 
 def _renamed(value: Any, ids: Mapping[str, str]) -> Any:
@@ -201,18 +204,18 @@ class Ward:
                 await asyncio.sleep(4)
             await self._say(FAILS[kind](self.needles), send)
             return
-        app = self._fhir.get(mode)
+        app: Any = self._fhir.get(mode)
         if app is None:
             app = create_fhir(self._resources, base_url=self.base(mode), clock=lambda: NOW)
             self._fhir[mode] = app
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = message | {"headers": [*message["headers"], *self._headers()]}
+                message["headers"] = [*message["headers"], *self._headers()]
             self._note(message)
             await send(message)
 
-        await app(scope | {"path": rest, "raw_path": rest.encode(), "root_path": ""}, receive, marked)
+        await app({**scope, "path": rest, "raw_path": rest.encode(), "root_path": ""}, receive, marked)
 
     def _token(self, path: str) -> Said:
         if path == TOKEN_BAD:

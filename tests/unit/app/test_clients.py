@@ -50,7 +50,7 @@ def test_a_record_says_as_little_as_it_must(tmp_path: Path) -> None:
 def test_every_key_of_a_record_reaches_its_place(tmp_path: Path) -> None:
     block = EHR.block(
         tmp_path,
-        jwks_url="https://ehr.example.org/jwks/",
+        jwks_url="https://EHR.example.org:443/jwks/",
         algorithms=["RS256", "ES384"],
         audiences=["https://CDS-2.example.org:443/rescue/"],
         tenants=["north", "south"],
@@ -64,8 +64,9 @@ def test_every_key_of_a_record_reaches_its_place(tmp_path: Path) -> None:
     found = load(configuration(tmp_path, block, tenants=TWO))
     (client,) = found.clients
     assert client.jwks_url == "https://ehr.example.org/jwks/", "an address to name keeps its last slash"
+    assert client.jku == "https://EHR.example.org:443/jwks/", "and a token may name it as it was written"
     assert client.algorithms == {"RS256", "ES384"}
-    assert client.audiences == ("https://cds-2.example.org/rescue",)
+    assert client.audiences == ("https://cds-2.example.org/rescue", "https://CDS-2.example.org:443/rescue")
     assert client.services == {PATIENT_VIEW}
     assert found.cors_origins == ("https://ehr.example.org",)
     assert (client.tenant_of(None), client.tenant_of("urn:epic:123"), client.tenant_of("south")) == (
@@ -117,6 +118,10 @@ def test_what_tokens_may_be_can_be_set(tmp_path: Path) -> None:
         ({"algorithms": []}, r"clients\[0\]\.algorithms"),
         ({"algorithms": ["RS384"]}, r"clients\[0\]\.jwks_file: holds no key for this client's algorithms"),
         ({"audiences": ["http://cds.example.org"]}, r"clients\[0\]\.audiences\[0\]: http would"),
+        (
+            {"audiences": ["https://cds.example.org/cds-services"]},
+            r"audiences\[0\]: write the part before /cds-services",
+        ),
         ({"audiences": ["*"]}, r"clients\[0\]\.audiences\[0\]: no wildcards"),
         ({"tenants": []}, r"clients\[0\]\.tenants"),
         ({"tenants": ["elsewhere"]}, r"clients\[0\]\.tenants\[0\]: names a tenant that is not"),
@@ -216,9 +221,16 @@ def test_the_client_in_the_example_comment_loads_and_shows_every_key_and_default
     (shown,) = load(configuration(tmp_path, block, tenants=tenants)).clients
     shortest = Ehr("example-ehr", "https://ehr.example.org").block(tmp_path, tenants=["example-hospital"])
     (least,) = load(configuration(tmp_path, shortest, tenants=tenants)).clients
-    assert replace(shown, jwks_url=None, tenants=least.tenants) == least
+    assert replace(shown, jwks_url=None, jku=None, tenants=least.tenants) == least
     assert shown.tenant_of("urn:example:org:4711") == "example-hospital"
     assert set(tomllib.loads(block)["clients"][0]) == set(ClientTable.model_fields)
+
+
+def test_a_key_set_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
+    path = configuration(tmp_path, EHR.block(tmp_path, tenants=["hospital"]))
+    (tmp_path / "ehr.jwks.json").chmod(0o666)
+    with pytest.raises(SettingsError, match=r"clients\[0\]\.jwks_file: anybody may write it.*chmod o-w"):
+        load(path)
 
 
 def test_keys_that_everybody_has_are_for_trying_things_out(tmp_path: Path) -> None:

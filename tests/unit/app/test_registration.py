@@ -264,3 +264,19 @@ def test_a_disk_that_does_not_take_it_leaves_the_file_as_it_was(
     assert "cannot be written: No space left on device" in capsys.readouterr().err
     assert config.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml", "ehr.jwks.json"]
+
+
+@pytest.mark.parametrize("algorithms", [["ES384"], ["RS384"]])
+def test_fetched_keys_that_would_let_nobody_in_are_told(
+    tmp_path: Path, algorithms: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "https://other.example.org/jwks"
+    block = OTHER.block(tmp_path, tenants=["hospital"], jwks_file=None, jwks_url=url, algorithms=algorithms)
+
+    async def read(_: UrlSource) -> bytes:
+        return OTHER.jwks().encode()
+
+    monkeypatch.setattr(UrlSource, "read", read)
+    good = algorithms == ["ES384"]
+    assert run("check", "--config", configuration(tmp_path, block), "--fetch") == (0 if good else 1)
+    assert ("holds no key that lets this client in" in capsys.readouterr().out) is not good

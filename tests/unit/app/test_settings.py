@@ -119,6 +119,10 @@ def test_a_wrong_overlay_is_refused(tmp_path: Path, text: str, said: str) -> Non
         (OPEN + TENANT + TENANT, r"tenants\[1\]\.name: the same value twice"),
         (OPEN + TENANT + '[[tenants]]\nname = "b"\nzone = "UTC"\n', "configure one tenant"),
         (
+            OPEN + TENANT + '[[tenants]]\nname = "b"\nzone = "UTC"\nfhir_bases = ["https://fhir.example.org/r4/b"]\n',
+            r"tenants\[1\]\.fhir_bases\[0\]: one lies below a FHIR base of another tenant",
+        ),
+        (
             OPEN + "hooks_at_once = 3\n" + TENANT + '[[tenants]]\nname = "b"\nzone = "UTC"\n',
             r"toml:3: service\.hooks_at_once: leaves no place to each tenant",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -244,9 +245,27 @@ async def test_a_refusal_stands_also_where_it_cannot_be_kept(
     assert "canary" not in caplog.text
 
 
+async def test_a_database_that_is_busy_is_not_waited_for(settings: Settings) -> None:
+    book, free = Book(), asyncio.Event()
+
+    class Busy:
+        async def note_refusal(self, refusal: Refusal) -> None:
+            await free.wait()
+            await book.note_refusal(refusal)
+
+    refusals = Refusals(Busy(), clock=Clock())
+    await refusals.note("signature")
+    assert book.kept == []
+    free.set()
+    await refusals.aclose()
+    assert [one.reason for one in book.kept] == ["signature"]
+
+
 async def test_the_database_keeps_refusals(tmp_path: Path) -> None:
     async with Store(f"sqlite+aiosqlite:///{tmp_path}/d.db") as store:
-        await Refusals(store, clock=Clock()).note("signature", client="ehr", service=PATIENT_VIEW, token_id="j")
+        refusals = Refusals(store, clock=Clock())
+        await refusals.note("signature", client="ehr", service=PATIENT_VIEW, token_id="j")
+        await refusals.aclose()
     with sqlite3.connect(tmp_path / "d.db") as connection:
         rows = connection.execute("select reason, client, service, token, times from refusals").fetchall()
     connection.close()

@@ -106,7 +106,7 @@ async def test_what_was_typed_goes_with_the_patients_data(store: Store, shown: D
     await kept(store, replace(OVERRIDDEN, card=shown.cards[0].card))
     assert rows(path, "select display, comment from feedback_words") == [("display-canary", "comment-canary")]
 
-    assert await store.remove_patient("patient-canary") == 1
+    assert await store.remove_patient("patient-canary", tenant="dev") == 1
 
     assert rows(path, "select * from feedback_words") == []
     assert rows(path, "select outcome, reason_code from feedback") == [("overridden", "goals-of-care")]
@@ -115,7 +115,7 @@ async def test_what_was_typed_goes_with_the_patients_data(store: Store, shown: D
 
 
 async def test_words_that_come_after_the_removal_are_not_kept(store: Store, shown: Decision, path: Path) -> None:
-    await store.remove_patient("patient-canary")
+    await store.remove_patient("patient-canary", tenant="dev")
     await kept(store, replace(OVERRIDDEN, card=shown.cards[0].card))
     assert rows(path, "select * from feedback_words") == []
     assert rows(path, "select outcome from feedback") == [("overridden",)]

@@ -129,7 +129,8 @@ async def test_a_patients_data_can_be_removed(store: Store, path: Path) -> None:
     first, second, other = decision(), decision(), decision(patient="somebody-else")
     for made in (first, second, other):
         await store.record(made)
-    assert await store.remove_patient("patient-canary") == 2
+    assert await store.remove_patient("patient-canary", tenant="elsewhere") == 0, "there it is another person"
+    assert await store.remove_patient("patient-canary", tenant="dev") == 2
     assert await store.get(first.id) == replace(first, facts=None, patient=None, answer=None, status=None)
     assert await store.get(other.id) == other
     assert len(rows(path, "select id from decisions")) == 3
@@ -225,7 +226,7 @@ async def test_a_broken_database_is_said_without_data(store: Store, path: Path) 
     for attempt in (
         store.record(made),
         store.get(made.id),
-        store.remove_patient("patient-canary"),
+        store.remove_patient("patient-canary", tenant="dev"),
         store.keep_knowledge(KNOWLEDGE, b"x"),
         store.knowledge(KNOWLEDGE),
     ):
@@ -348,7 +349,10 @@ async def test_a_request_that_was_answered_is_known(store: Store) -> None:
     made = decision()
     await store.record(made)
     same = {"hook_instance": made.hook_instance, "request_digest": made.request_digest}
+    same |= {"client": made.client, "tenant": made.tenant}
     assert await store.is_repeat(**same)
+    assert not await store.is_repeat(**same | {"client": "other"})
+    assert not await store.is_repeat(**same | {"tenant": "other"})
     assert not await store.is_repeat(**same | {"hook_instance": "other"})
     assert not await store.is_repeat(**same | {"request_digest": "other"})
 
@@ -361,4 +365,4 @@ async def test_what_cannot_be_read_is_said_without_data(store: Store, path: Path
         await store.was_shown(SNOOZE, since=decision().created_at)
     assert "p1" not in str(refused.value)
     with pytest.raises(BadDatabase, match="earlier decisions"):
-        await store.is_repeat(hook_instance="h", request_digest="d")
+        await store.is_repeat(client="c", tenant="t", hook_instance="h", request_digest="d")
