@@ -119,6 +119,8 @@ def create_app(
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        # Its own spans and log records hold addresses with their queries, and the texts of exceptions.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
     app.include_router(router(service, door=door, places=places, metrics=metrics))
     app.add_exception_handler(HTTPException, _http_refusal)
@@ -145,7 +147,14 @@ def create_operators(app: FastAPI) -> Starlette:
         zone = service.settings.tenants[0].zone
         return await page.of_store(service.settings.db, bedside=service.bedside, now=service.clock(), zone=zone)
 
-    return create_admin(metrics=app.state.metrics, ready=ready, openapi=openapi(app), stats=statistics)
+    here = service.settings.admin.host in {"127.0.0.1", "localhost"}
+    return create_admin(
+        metrics=app.state.metrics,
+        ready=ready,
+        openapi=openapi(app),
+        stats=statistics,
+        names=("127.0.0.1", "localhost") if here else ("*",),
+    )
 
 
 def _keys(client: Client, *, gateway: Gateway, metrics: Metrics, dev: bool) -> KeySet:

@@ -7,12 +7,14 @@ used, and asked in one step, so that of fifty at once one is the first.
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
 
-MOST: Final = 500_000
-"""Tokens remembered in memory; beyond it nobody new is let in, rather than somebody twice."""
+MOST: Final = 100_000
+"""Tokens of one client remembered in memory; beyond it that client is refused, rather than let in twice, and no other
+client is."""
 
 
 class Replay(Protocol):
@@ -24,7 +26,7 @@ class Replay(Protocol):
 
 
 class TooMany(Exception):
-    """More tokens are in use than this process remembers."""
+    """More tokens of a client are in use than this process remembers."""
 
 
 @dataclass(slots=True)
@@ -32,18 +34,19 @@ class Memory:
     """The tokens of one process. A restart forgets them; then only their own life limits their use."""
 
     most: int = MOST
-    _used: set[tuple[str, str]] = field(default_factory=set, repr=False)
+    _used: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set), repr=False)
     _ends: list[tuple[datetime, str, str]] = field(default_factory=list, repr=False)
 
     async def first_use(self, *, client: str, token_id: str, until: datetime, now: datetime) -> bool:
         """As `Replay`. Raises TooMany."""
         while self._ends and self._ends[0][0] < now:
-            _, *key = heapq.heappop(self._ends)
-            self._used.discard((key[0], key[1]))
-        if (client, token_id) in self._used:
+            _, owner, ended = heapq.heappop(self._ends)
+            self._used[owner].discard(ended)
+        used = self._used[client]
+        if token_id in used:
             return False
-        if len(self._used) >= self.most:
+        if len(used) >= self.most:
             raise TooMany
-        self._used.add((client, token_id))
+        used.add(token_id)
         heapq.heappush(self._ends, (until, client, token_id))
         return True

@@ -245,8 +245,8 @@ class HookService:
             versions={"service": self.bedside.version, "knowledge": knowledge.version},
             verdicts=call.verdicts,
             reading=call.reading,
-            evidence=call.evidence,
-            gaps=call.gaps,
+            evidence=[_without_identity(entry) for entry in call.evidence],
+            gaps=[_without_identity(entry) for entry in call.gaps],
             timing=call.timing,
             cards=tuple(_shown(call)),
             snooze=snoozing,
@@ -275,6 +275,12 @@ def _kept(entry: feedbacks.Entry) -> Feedback:
         display="" if reason is None else reason.display,
         comment=entry.comment or "",
     )
+
+
+def _without_identity(entry: dict[str, str]) -> dict[str, str]:
+    """An entry for the record that stays: whose Patient it was stands in `decision_facts`, and goes with it."""
+    reference = entry.get("reference", "")
+    return entry | {"reference": "Patient"} if reference.startswith("Patient/") else entry
 
 
 def _instance(value: str) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
@@ -76,8 +77,11 @@ def create_admin(
     ready: Ready,
     openapi: Mapping[str, Any],
     stats: Callable[[], Awaitable[str]],
+    names: Sequence[str] = ("*",),
 ) -> Starlette:
     """The application of the admin port. `ready` gives every check by its name, `started` among them; `stats` the page.
+
+    `names` are the hosts by which it may be called: on loopback a page that has its own name lead there gets nothing.
 
     A check that fails, or takes longer than `CHECK_SECONDS`, is a service that is not ready.
     """
@@ -135,7 +139,10 @@ def create_admin(
     }
     app = Starlette(
         routes=[Route(path, _guarded(answered), methods=["GET"]) for path, answered in routes.items()],
-        middleware=[Middleware(_Headers)],
+        middleware=[
+            Middleware(_Headers),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(names), www_redirect=False),
+        ],
         exception_handlers={HTTPException: _refused},
     )
     app.router.redirect_slashes = False

@@ -51,6 +51,14 @@ async def test_every_page_of_operators_is_there_and_nowhere_else(hospital: Hospi
         assert (await operators.post(f"/cds-services/{SERVICE}", json={})).status_code == 404
 
 
+async def test_a_page_that_has_its_own_name_lead_here_gets_nothing(hospital: Hospital) -> None:
+    async with hospital.operators() as operators:
+        for path in PATHS:
+            answer = await operators.get(path, headers={"host": "evil.example.org:8001"})
+            assert (answer.status_code, b"rescue" in answer.content) == (400, False)
+        assert (await operators.get("/livez", headers={"host": "localhost:8001"})).status_code == 200
+
+
 async def test_what_happened_is_counted_by_what_is_configured(hospital: Hospital) -> None:
     await hospital.call(hook(PATIENT))
     await hospital.call(b"{")

@@ -62,6 +62,7 @@ async def test_a_full_memory_lets_nobody_new_in() -> None:
     assert not await memory.first_use(client="a", token_id="1", until=SOON, now=NOW)
     with pytest.raises(TooMany):
         await memory.first_use(client="a", token_id="3", until=SOON, now=NOW)
+    assert await memory.first_use(client="b", token_id="3", until=SOON, now=NOW), "another client is not shut out"
     later = SOON + timedelta(seconds=1)
     assert await memory.first_use(client="a", token_id="3", until=later + timedelta(minutes=5), now=later)
 
