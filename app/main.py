@@ -120,7 +120,13 @@ def create_app(
         openapi_url=None,
         redirect_slashes=False,
         # Its own spans and log records hold addresses with their queries, and the texts of exceptions.
-        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
     )
     app.include_router(router(service, door=door, places=places, metrics=metrics))
     app.add_exception_handler(HTTPException, _http_refusal)

@@ -26,11 +26,12 @@ from cds_hooks.errors import CdsHooksError, Unauthorized, operation_outcome
 log = logging.getLogger(__name__)
 JSON = "application/json"
 DISCOVERY = "/cds-services"
-_UNPROVEN = {"www-authenticate": "Bearer", "connection": "close"}
-"""The same for everybody who cannot prove who he is, whatever is wrong (RFC 9110 asks for the first). The body has not
-been read, so the connection ends."""
-_UNREAD = frozenset({408, 413})
-"""Refused before the whole body was there: what still comes is nobody's, so the connection ends."""
+_UNPROVEN = {"www-authenticate": "Bearer"}
+"""The same for everybody who cannot prove who he is, whatever is wrong (RFC 9110 asks for it)."""
+
+_ENDS = frozenset({408})
+"""The rest of the body is not waited for. After other early answers it is read and thrown away for a few seconds
+(`app/edge.py`): a connection that is closed at once takes the answer with it."""
 
 
 def router(service: HookService, *, door: Door, places: Places, metrics: Metrics) -> APIRouter:
@@ -210,6 +211,6 @@ async def guarded(answered: Callable[[], Awaitable[Response]], *, fault: Callabl
 
 def refusal(status: int, code: str, message: str, correlation: str | None = None) -> Response:
     """The answer to a call that gets no cards."""
-    headers = {"retry-after": "1"} if status == 503 else {"connection": "close"} if status in _UNREAD else None
+    headers = {"retry-after": "1"} if status == 503 else {"connection": "close"} if status in _ENDS else None
     content = msgspec.json.encode(operation_outcome(code, message, correlation))
     return Response(content, status_code=status, media_type=JSON, headers=headers)

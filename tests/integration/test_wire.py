@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -82,3 +83,19 @@ async def test_an_unfinished_body_ends_the_connection(address: tuple[str, str]) 
     assert b"OperationOutcome" in received
     writer.close()
     await writer.wait_closed()
+
+
+async def test_who_sends_too_much_is_told_so(address: tuple[str, str]) -> None:
+    """A client that sends all of its body before it reads: closed at once, the answer would be lost with the rest."""
+    host, _, port = address[0].removeprefix("http://").partition(":")
+
+    def statuses() -> list[int]:
+        found = []
+        for _ in range(4):
+            connection = http.client.HTTPConnection(host, int(port), timeout=30)
+            connection.request("POST", PATH, b"x" * 40_000_000, {"content-type": "application/json"})
+            found.append(connection.getresponse().status)
+            connection.close()
+        return found
+
+    assert await asyncio.to_thread(statuses) == [413] * 4

@@ -234,9 +234,11 @@ def addresses(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """One payload met one scene. `like` are the details of the same cards with the harmless word, `wrong` is what is
-    wrong with their texts. `broken`: what the server said could not be read, so that how much of a card there is depends
-    on when the service gave up on it."""
+    """One payload met one scene.
+
+    `like` are the details of the same cards with the harmless word, `wrong` is what is wrong with the texts. `broken`:
+    what the server said could not be read, so that how much of a card there is depends on when the service gave up.
+    """
 
     scene: Scene
     payload: Payload

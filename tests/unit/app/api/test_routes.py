@@ -11,7 +11,7 @@ import pytest
 from app.api import routes
 from app.observe.logs import JsonLines
 from app.store.errors import NotRecorded
-from cds_hooks.errors import BadRequest, TooLarge
+from cds_hooks.errors import BadRequest, Timeout, TooLarge
 
 
 async def test_a_refusal_of_the_standard_keeps_its_status() -> None:
@@ -33,11 +33,15 @@ async def test_what_was_not_recorded_may_be_asked_again() -> None:
     assert b"canary" not in bytes(answer.body)
 
 
-async def test_a_body_left_unread_ends_the_connection() -> None:
+async def test_only_a_body_that_does_not_come_ends_the_connection() -> None:
     async def large() -> Any:
         raise TooLarge("the body is larger than this service accepts")
 
-    assert (await routes.guarded(large, fault=list)).headers["connection"] == "close"
+    async def slow() -> Any:
+        raise Timeout("the body did not arrive in time")
+
+    assert "connection" not in (await routes.guarded(large, fault=list)).headers
+    assert (await routes.guarded(slow, fault=list)).headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("canary"), KeyError("canary"), RecursionError("canary"), MemoryError()])
