@@ -33,8 +33,9 @@ USER 10001:10001
 WORKDIR /var/lib/rescue-cds
 VOLUME /var/lib/rescue-cds
 EXPOSE 8000
-# Discovery needs no token and reads no patient: it answers as soon as the knowledge is loaded.
+# The operators' port, on loopback unless [admin] of the configuration says otherwise. Probes from outside the container
+# need host = "0.0.0.0" there, and a network that lets nobody else reach it.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/cds-services', timeout=4).read()"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8001/readyz', timeout=4).read()"]
 # The configuration is mounted at /etc/rescue-cds/config.toml: clients, FHIR servers, time zone, database.
 CMD ["rescue-cds", "serve", "--host", "0.0.0.0", "--port", "8000", "--config", "/etc/rescue-cds/config.toml"]
