@@ -425,7 +425,6 @@ def test_a_published_key(key: ECKey | RSAKey, kind: str, curve: str | None) -> N
         [],
         {},
     ],
-    ids=str,
 )
 def test_an_entry_that_is_passed_over(entry: object) -> None:
     assert [key.key_id for key in trust.keys_of(jwks(entry, jwk(P384, kid="good")))] == ["good"]

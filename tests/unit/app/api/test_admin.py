@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.api import admin
 from app.api.admin import create_admin
 from app.observe.metrics import Metrics
+from app.settings import Admin
 from app.store.errors import BadDatabase
 
 CANARY = "canary"
@@ -227,3 +229,9 @@ async def test_figures_are_counted_for_one_at_a_time(parts: Parts) -> None:
         parts.slow.set()
         assert (await first).status_code == 200
         assert (await client.get("/stats")).status_code == 200
+
+
+def test_the_container_asks_here_for_its_health() -> None:
+    """Where clients call, every answer needs a token."""
+    container = (Path(__file__).parents[4] / "Dockerfile").read_text(encoding="utf-8")
+    assert f"'http://{Admin().host}:{Admin().port}/readyz'" in container
