@@ -297,7 +297,7 @@ _OTHERWISE_SAID = (
     ),
     Slot(
         "Observation.valueString (a culture)",
-        lambda call, text: call.observe("600-7", 19, valueString=f"no growth {text}"),
+        lambda call, text: call.observe("600-7", 19, valueString=f"no growth of it {text}"),
     ),
     Slot(
         "AllergyIntolerance.code.text (a reaction says what)",

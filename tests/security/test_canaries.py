@@ -25,6 +25,8 @@ from tests.security.needles import NAMES, Needles
 from tests.security.needles import PATIENT as OF_PATIENT
 from tests.security.ward import FAILS, chart
 
+pytestmark = pytest.mark.no_cover
+
 PATIENT = "demo-full-protocol"
 
 
@@ -236,7 +238,6 @@ def found() -> Findings:
     return canaries.search(size="small")
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("sink", SINKS)
 def test_nothing_leaks(found: Findings, sink: str) -> None:
     assert sorted(hit for hit in found.hits if hit[0] == sink) == []
@@ -244,25 +245,21 @@ def test_nothing_leaks(found: Findings, sink: str) -> None:
     assert {hit[0] for hit in found.hits} <= set(SINKS)
 
 
-@pytest.mark.no_cover
 def test_everything_went_in_and_every_status_came_out(found: Findings) -> None:
     assert set(NAMES) - found.went_in == set()
     assert set(found.statuses) >= STATUSES
 
 
-@pytest.mark.no_cover
 def test_the_log_was_talkative(found: Findings) -> None:
     """An empty log would hold no canary either."""
     assert found.log_lines > 100
     assert {"app.api.routes", "app.trust", "app.observe.logs", "uvicorn.error", "asyncio"} <= found.loggers
 
 
-@pytest.mark.no_cover
 def test_nothing_is_read_after_the_answer(found: Findings) -> None:
     assert found.reads_after == 0
 
 
-@pytest.mark.no_cover
 def test_nothing_is_allowed_that_does_not_happen(found: Findings) -> None:
     """A list that allows too much would hide a leak."""
     allowed = {(where, name) for listed in (IN_COLUMNS, IN_ANSWERS) for where, may in listed.items() for name in may}

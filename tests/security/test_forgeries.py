@@ -29,6 +29,8 @@ from cds_hooks.errors import Unauthorized
 from tests.security import forgeries
 from tests.security.forgeries import Forgery, Headers, Maker, Signer
 
+pytestmark = pytest.mark.no_cover
+
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 BASE = "https://cds.example.org"
 OPENAPI = Path(__file__).resolve().parents[2] / "openapi.yaml"
@@ -270,7 +272,6 @@ async def counted(app: Any, **changes: Any) -> dict[str, tuple[str, bool]]:
     return {row.what: (row.number, row.held) for row in figures.rows}
 
 
-@pytest.mark.no_cover
 async def test_the_figures_of_a_service_that_holds() -> None:
     entrance = Entrance(signers()["es384"])
     rows = await counted(served(entrance), endpoints=ENDPOINTS[:2])
@@ -319,7 +320,6 @@ async def test_the_figures_of_a_service_that_takes_tokens_twice() -> None:
 # --- the service --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.no_cover
 async def test_addresses_of_the_service() -> None:
     figures = await forgeries.run(size="small")
     assert figures.held, figures.rows

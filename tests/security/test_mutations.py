@@ -16,6 +16,8 @@ from tests.security import mutations
 from tests.security.mutations import AROUND, BYTES, CANARY, TREE, Answer, Request, Seed, Tally, Tree
 from tests.security.mutations import _seed as seed_of
 
+pytestmark = pytest.mark.no_cover
+
 MODULE = pytest.mark.asyncio(loop_scope="module")
 BODY = {
     "hook": "patient-view",
@@ -31,7 +33,6 @@ def plain() -> Seed:
     return seed_of("plain", path=mutations.PATH, body=BODY)
 
 
-@pytest.mark.no_cover
 async def test_a_thousand_mutated_requests() -> None:
     """All sizes begin with the same requests; `python -m tests.security.mutations NUMBER` shows one of them."""
     figures = await mutations.run(size="small")
@@ -108,7 +109,6 @@ async def service() -> AsyncIterator[tuple[tuple[Seed, ...], Any]]:
 
 
 @MODULE
-@pytest.mark.no_cover
 async def test_the_seeds_are_what_clients_send(service: tuple[tuple[Seed, ...], Any]) -> None:
     """Unchanged, each is answered as it should be: two clicks on a tab are 400, and who sends nothing gets a 412."""
     seeds, app = service
@@ -126,7 +126,6 @@ async def test_the_seeds_are_what_clients_send(service: tuple[tuple[Seed, ...], 
 
 
 @MODULE
-@pytest.mark.no_cover
 async def test_a_few_of_the_rest(service: tuple[tuple[Seed, ...], Any]) -> None:
     """Other numbers than those of the report, by RESCUE_CDS_EXAMPLES."""
     (seeds, app), tally = service, Tally()

@@ -24,6 +24,8 @@ from tests.integration.hospital import NOW, PATH, hook, settings_for, shipped
 from tests.security import slow_clients
 from tests.security.slow_clients import Calls
 
+pytestmark = pytest.mark.no_cover
+
 PATIENCE = 30.0
 """Seconds after which the test gives up; what it waits for takes one."""
 
@@ -69,7 +71,6 @@ def served(folder: Path) -> Iterator[tuple[tuple[str, int], Callable[[], Collect
     assert not thread.is_alive()
 
 
-@pytest.mark.no_cover
 def test_plain_sockets_of_every_kind(tmp_path: Path) -> None:
     body = hook("demo-full-protocol", fhir=None, prefetched={"patient": {"resourceType": "Patient", "id": "x"}})
     body["context"]["patientId"] = "x"
@@ -100,7 +101,6 @@ def required() -> bool:
     return slow_clients.TOOL in os.environ.get("RESCUE_CDS_REQUIRE", "").split(",")
 
 
-@pytest.mark.no_cover
 def test_a_hundred_connections_of_each_kind() -> None:
     if reason := slow_clients.missing():
         if required():
