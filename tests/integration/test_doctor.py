@@ -556,7 +556,7 @@ async def test_the_command_from_socket_to_report(
     draft = tmp_path / "overlay.toml"
     config = tmp_path / "config.toml"
     config.write_text(
-        "[service]\nallow_unauthenticated = true\ndeadline_seconds = 20\n"
+        '[service]\nprofile = "dev"\ndeadline_seconds = 20\n'
         f'[[tenants]]\nname = "h"\nzone = "Europe/Paris"\nfhir_bases = ["{address}"]\n',
         encoding="utf-8",
     )
