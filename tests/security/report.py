@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import importlib
 import inspect
+import logging
 import platform
 import sys
 import time
@@ -55,6 +56,7 @@ def main() -> int:
     parser.add_argument("--area", action="append", choices=AREAS, default=[], help="only this one; repeatable")
     parser.add_argument("--without", action="append", choices=AREAS, default=[], help="not this one; repeatable")
     options = parser.parse_args()
+    logging.getLogger().addHandler(logging.NullHandler())  # what is refused is logged a thousand times here
     print(f"rescue-cds security figures, size {options.size}; Python {platform.python_version()}, {platform.machine()}")
     bad = []
     for area in options.area or AREAS:
