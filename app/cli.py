@@ -88,7 +88,10 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("demo", help="the service, a FHIR sandbox with synthetic ICU patients, and a page")
     show.add_argument(
-        "--port", type=_port, default=8080, help="port of the page (default 8080); the service takes the next"
+        "--port",
+        type=_port,
+        default=8080,
+        help="port of the page (default 8080); service and operators take the next two",
     )
     show.add_argument("--fhir-url", metavar="URL", help="a real FHIR server instead of the embedded sandbox")
     show.set_defaults(run=lambda options: demo.run(port=options.port, fhir_url=options.fhir_url))

@@ -31,7 +31,6 @@ SANDBOX_ISSUER: Final = "https://sandbox.cds-hooks.org"
 ANONYMOUS: Final = "anonymous"
 """Who is answered where no client is registered; none may be called so."""
 
-_LARGEST_KEY_FILE: Final = 256 * 1024
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
@@ -112,6 +111,7 @@ class Around:
     bases: Mapping[str, Sequence[str]]
     """The FHIR bases of each tenant by its name."""
     public_url: str | None
+    """As the file writes it."""
     not_evaluated_as: NotEvaluatedAs
 
 
@@ -187,14 +187,10 @@ def _client(table: ClientTable, *, key: str, around: Around) -> Client:
 
 
 def _audiences(table: ClientTable, *, key: str, around: Around) -> tuple[str, ...]:
-    if not table.audiences:
-        if around.public_url is None:
-            raise SettingsError(
-                "under which address does this client call? add audiences, or service.public_url", key=key
-            )
-        return (around.public_url,)
+    if not table.audiences and around.public_url is None:
+        raise SettingsError("under which address does this client call? add audiences, or service.public_url", key=key)
     found: list[str] = []
-    for place, one in enumerate(table.audiences):
+    for place, one in enumerate(table.audiences or [around.public_url or ""]):
         normal = base(one, key=f"{key}.audiences[{place}]", http=around.dev)
         if normal.endswith("/cds-services"):
             raise SettingsError("write the part before /cds-services", key=f"{key}.audiences[{place}]")
@@ -244,13 +240,14 @@ def _thumbprints(client: Client, *, key: str, around: Around) -> frozenset[str]:
     if client.jwks_file is None:
         return frozenset()
     try:
-        if not around.dev and client.jwks_file.stat().st_mode & stat.S_IWOTH:
-            raise SettingsError("anybody may write it, and so be this client: chmod o-w", key=key)
+        mode = client.jwks_file.stat().st_mode
         keys = keys_in(client.jwks_file)
     except OSError as error:
         raise SettingsError(f"cannot be read: {error.strerror}", key=key) from None
     except ValueError as error:
         raise SettingsError(str(error), key=key) from None
+    if not around.dev and mode & stat.S_IWOTH:
+        raise SettingsError("anybody may write it, and so be this client: chmod o-w", key=key)
     if not around.dev and any(map(trust.is_published, keys)):
         raise SettingsError(
             'holds a key whose private half is published (a public sandbox or test kit): only with profile = "dev"',
@@ -265,4 +262,4 @@ def _thumbprints(client: Client, *, key: str, around: Around) -> frozenset[str]:
 def keys_in(path: Path) -> tuple[trust.PublicKey, ...]:
     """The usable keys of a key set file. Raises OSError, and ValueError with a remedy."""
     with path.open("rb") as file:
-        return trust.keys_of(file.read(_LARGEST_KEY_FILE + 1))
+        return trust.keys_of(file.read(trust.LARGEST_KEY_SET + 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -48,12 +48,10 @@ def create_app(
     store: Store | None = None,
     clock: Callable[[], datetime] | None = None,
     traces: Traces | None = None,
-    shares: Sequence[str] | None = None,
 ) -> FastAPI:
     """The service for clients. Raises KnowledgeError, SettingsError or BadDatabase when it must not start.
 
     `app.state` has `service`, `metrics`, `traces` and `started`; `create_operators` makes the other port of them.
-    `shares`: among whom places are shared out, in place of every tenant.
     """
     bedside = bedside or knowledge.load()
     gateway = gateway or Gateway(limits=settings.fhir)
@@ -85,7 +83,7 @@ def create_app(
     places = Places(
         at_once=settings.hooks_at_once,
         waiting=settings.hooks_waiting,
-        tenants=shares or [tenant.name for tenant in settings.tenants],
+        tenants=[tenant.name for tenant in settings.tenants],
         turned_away=lambda kind: metrics.overload(kind=kind),
         changed=metrics.places,
     )

@@ -371,7 +371,7 @@ def _settings(read: _File, *, folder: Path) -> Settings:
             folder=folder,
             dev=dev_profile,
             bases={tenant.name: tenant.bases for tenant in tenants},
-            public_url=public_url,
+            public_url=service.public_url,
             not_evaluated_as=service.not_evaluated_as,
         ),
     )

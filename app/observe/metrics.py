@@ -28,7 +28,8 @@ OUTCOMES: Final = (
 STATUSES: Final = ("200", "400", "401", "403", "404", "405", "408", "412", "413", "415", "431", "500", "503")
 READS: Final = ("ok", "empty", "partial", "failed")
 BREAKER: Final = ("closed", "open", "half-open")
-OVERLOAD: Final = ("in-flight", "queue", "waited", "tenant")
+OVERLOAD: Final = ("queue", "waited")
+"""There was no place to wait, or none became free in time (`app.places`)."""
 FEEDBACK: Final = ("accepted", "overridden")
 JWKS: Final = ("ok", "failed", "limited")
 """A new set was taken; there was none that may be used, and the last one stays; one was due too early."""

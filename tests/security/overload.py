@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -24,6 +25,7 @@ import httpx
 from app.clients import Client
 from app.gateway.fhir import Gateway, Limits
 from app.main import create_app
+from app.places import Places
 from app.sandbox.fhir import create_fhir
 from app.settings import Tenant
 from tests.integration.hospital import NOW, PATH, Wire, everybody, hook, settings_for, shipped
@@ -78,9 +80,8 @@ async def service(folder: Path, *, tenants: Sequence[str], seconds: float) -> As
         fhir=Limits(call_seconds=30.0),
     )
     wire = Slow(create_fhir(everybody, base_url=HANGS, clock=lambda: NOW, faults={}), seconds=seconds)
-    app = create_app(
-        settings, bedside=shipped(), gateway=Gateway(wire, limits=settings.fhir), clock=lambda: NOW, shares=tenants
-    )
+    with patch("app.main.Places", lambda **given: Places(**given | {"tenants": tenants})):
+        app = create_app(settings, bedside=shipped(), gateway=Gateway(wire, limits=settings.fhir), clock=lambda: NOW)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1:8000") as browser,

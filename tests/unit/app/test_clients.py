@@ -6,16 +6,17 @@ import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from joserfc.jwk import RSAKey
 
 from app import settings
-from app.clients import ClientTable
+from app.clients import Algorithm, ClientTable
 from app.configuration import SettingsError
 from app.names import ORDER_SIGN, PATIENT_VIEW, SERVICES
 from app.settings import Snooze, load
+from cds_hooks import trust
 from tests.unit.app.registry import BASE, Ehr, configuration
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "config.example.toml"
@@ -229,7 +230,9 @@ def test_the_client_in_the_example_comment_loads_and_shows_every_key_and_default
 def test_a_key_set_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
     path = configuration(tmp_path, EHR.block(tmp_path, tenants=["hospital"]))
     (tmp_path / "ehr.jwks.json").chmod(0o666)
-    with pytest.raises(SettingsError, match=r"clients\[0\]\.jwks_file: anybody may write it.*chmod o-w"):
+    with pytest.raises(
+        SettingsError, match=r"config\.toml:\d+: clients\[0\]\.jwks_file: anybody may write it.*chmod o-w"
+    ):
         load(path)
 
 
@@ -256,3 +259,13 @@ def test_credentials_of_the_service_are_no_way_round_a_record(tmp_path: Path) ->
     found = load(path)
     assert found.tenants[0].backend is not None
     assert found.caller(found.clients[0], tenant="hospital").tenant.backend is None
+
+
+def test_an_address_is_an_audience_as_it_was_written_too(tmp_path: Path) -> None:
+    path = configuration(tmp_path, EHR.block(tmp_path, tenants=["hospital"]))
+    path.write_text(path.read_text(encoding="utf-8").replace(BASE, "https://CDS.example.org:443/"), encoding="utf-8")
+    assert load(path).clients[0].audiences == (BASE, "https://CDS.example.org:443")
+
+
+def test_every_algorithm_that_can_be_verified_can_be_registered() -> None:
+    assert set(get_args(Algorithm)) == set(trust.ALGORITHMS)
