@@ -75,7 +75,6 @@ def test_reads_say_why_they_did_not_bring_everything() -> None:
             {"tenant": "dale", "state": "open"},
         ),
         (lambda of: of.overload(kind="queue"), "overload_total", {"kind": "queue"}),
-        (lambda of: of.overload(kind="queue"), "overload_total", {"kind": "queue"}),
         (lambda of: of.overload(kind="waited"), "overload_total", {"kind": "waited"}),
         (lambda of: of.recorded(seconds=0.01), "record_seconds_count", {}),
         (lambda of: of.not_recorded(), "not_recorded_total", {}),
