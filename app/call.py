@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from app.gateway.access import Access
 from app.gateway.budget import Budget
+from app.kept import Asked
 from app.settings import Caller
+from app.switches import Switches
 from cds_hooks.request import HookRequest
 from cds_hooks.response import Card
-from fhir_mappings.facts import Facts
+from fhir_mappings.facts import Facts, Source
+
+Way = Literal[
+    "", "patient-user", "disabled", "not-evaluated", "other-patient", "scope-first", "unconcerned", "assessed"
+]
+"""How an answer came about.
+
+`other-patient`: of the drafts, which were not kept; where the facts say it themselves, they were `assessed`.
+`unconcerned`: no check looks at any of the drafts.
+"""
 
 
 @dataclass(slots=True)
@@ -21,6 +32,7 @@ class Call:
 
     `speaks` are the protocols whose cards these are (`app.settings` can silence them by these names). `kind` is what
     the cards are, for snoozing, and `state` a hash of what they rest on; '' where there is nothing to be repeated.
+    `way` says which way it took, and `lost` what could not be read of a call that was not evaluated.
     """
 
     id: UUID
@@ -29,6 +41,7 @@ class Call:
     caller: Caller
     service: str
     request: HookRequest
+    switches: Switches
     outcome: str = ""
     would_be: str = ""
     cards: tuple[Card, ...] = ()
@@ -37,6 +50,10 @@ class Call:
     state: str = ""
     gaps: list[dict[str, str]] = field(default_factory=list)
     facts: Facts | None = None
+    asked: Asked = field(default_factory=Asked, repr=False)
+    way: Way = ""
+    lost: tuple[Source, ...] = ()
+    flags: tuple[str, ...] = ()
     verdicts: dict[str, Any] = field(default_factory=dict)
     evidence: list[dict[str, str]] = field(default_factory=list)
     reading: dict[str, Any] = field(default_factory=dict)

@@ -14,20 +14,35 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from app import edge, evaluate, knowledge
+from app import edge, evaluate, knowledge, workers
 from app import registration as clients
 from app.api import document
 from app.cases import command as protocols
 from app.clinical.lasting import HORIZON
 from app.configuration import SettingsError
+from app.decisions import command as decisions
+from app.decisions import purge, verification
 from app.doctor import command as doctor
 from app.gather import BundleError
 from app.main import create_app, create_operators
 from app.observe import logs
 from app.protocols.fields import KnowledgeError
 from app.sandbox import demo
-from app.settings import DEFAULT_DB, Settings, bound, dev, load, silenced_by
+from app.settings import (
+    DATABASE,
+    DEFAULT_DB,
+    MOST_WORKERS,
+    Settings,
+    bound,
+    check_workers,
+    database_of,
+    dev,
+    load,
+    silenced_by,
+)
 from app.stats import command as stats
+from app.store import address
+from app.store import command as database
 from app.store.errors import StoreError
 from fhir_mappings.facts import Overlay
 
@@ -39,12 +54,26 @@ class UsageError(ValueError):
     """The input or the command line cannot be used; exit status 2."""
 
 
+_UNUSABLE = (
+    UsageError,
+    BundleError,
+    clients.Unusable,
+    decisions.Unusable,
+    doctor.Unusable,
+    protocols.Unusable,
+    stats.Unusable,
+)
+"""What makes an input or a command line unusable, by command."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 could not start, 2 the input or the command line is not usable; `doctor` has its own."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(given)
+    options.given = given
     try:
         return int(options.run(options))
-    except (UsageError, BundleError, doctor.Unusable, protocols.Unusable, stats.Unusable, clients.Unusable) as error:
+    except _UNUSABLE as error:
         print(f"rescue-cds: {error}", file=sys.stderr)
         return 2
     except (SettingsError, KnowledgeError, StoreError) as error:
@@ -68,7 +97,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--timezone", metavar="ZONE", help="the facility's IANA time zone (default UTC)")
     serve.add_argument("--config", type=Path, metavar="FILE", help="the configuration; without it the dev profile runs")
-    serve.add_argument("--db", metavar="URL", help=f"the decision database (default {DEFAULT_DB})")
+    serve.add_argument(
+        "--db", metavar="URL", help=f"the decision database (default: {DATABASE}, else configured, else {DEFAULT_DB})"
+    )
+    serve.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes that share the port, with PostgreSQL (default: configured, else 1)",
+    )
+    serve.add_argument("--inherited", help=argparse.SUPPRESS)  # what a process has of its parent (app/workers.py)
     serve.set_defaults(run=_serve)
 
     assess = commands.add_parser("evaluate", help="evaluate a FHIR Bundle and print the result")
@@ -85,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor.register(commands)
     protocols.register(commands)
     stats.register(commands)
+    purge.register(database.register(commands, address=_database), address=_database)
+    decided = decisions.register(commands, address=_database)
+    verification.register(decided, address=_database)
 
     show = commands.add_parser("demo", help="the service, a FHIR sandbox with synthetic ICU patients, and a page")
     show.add_argument(
@@ -108,26 +149,98 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 2 and 1 <= int(text) <= MOST_WORKERS):
+        raise argparse.ArgumentTypeError(f"a number of processes is one from 1 to {MOST_WORKERS}")
+    return int(text)
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     if options.config is None:
-        return dev(
+        settings = dev(
             host=options.host or "127.0.0.1",
             port=options.port or 8000,
             fhir_urls=options.fhir_url,
             timezone=options.timezone or "UTC",
-            db=options.db or DEFAULT_DB,
         )
-    if options.fhir_url or options.timezone:
+    elif options.fhir_url or options.timezone:
         raise SettingsError("--fhir-url and --timezone stand in the file when --config is given")
-    settings = bound(load(options.config), host=options.host, port=options.port)
-    return replace(settings, db=options.db or settings.db)
+    else:
+        settings = load(options.config)
+    settings = bound(settings, host=options.host, port=options.port, workers=options.workers)
+    return replace(
+        settings,
+        db=database_of(options.db, os.environ, otherwise=settings.db),
+        silenced=settings.silenced | silenced_by(os.environ),
+    )
+
+
+def _database(options: argparse.Namespace) -> str:
+    """The address that `--db`, the environment or the file of `--config` names."""
+    configured = DEFAULT_DB if options.config is None else load(options.config).db
+    return database_of(options.db, os.environ, otherwise=configured)
 
 
 def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    settings = replace(settings, silenced=settings.silenced | silenced_by(os.environ))
+    where = address.shown(address.parsed(settings.db))
+    check_workers(settings)
+    ending = edge.Ending(settings.drain_seconds, settings.grace_seconds)
+    if options.inherited is not None:
+        return _serve_alone(settings, ending=ending, where=where, worker=workers.inherited(options.inherited))
+    if settings.workers == 1:
+        return _serve_alone(settings, ending=ending, where=where)
     logs.configure()
+    try:
+        listening = workers.bind(settings.host, port=settings.port)
+    except workers.Unbound as error:
+        raise SettingsError(
+            f"{settings.host}, port {settings.port}: cannot be bound: {error.strerror}", key="service.port"
+        ) from None
+    _greet(settings, where=where)
+    return workers.run(
+        workers.again("app.cli", arguments=[*options.given, "--inherited"]),
+        number=settings.workers,
+        listening=listening,
+        stop_seconds=ending.longest_seconds,
+    )
+
+
+def _serve_alone(settings: Settings, *, ending: edge.Ending, where: str, worker: workers.Worker | None = None) -> int:
+    """In this process. A worker's operators have a port of their own, and its parent has said what is served."""
+    logs.configure()
+    if worker is not None:
+        settings = replace(settings, admin=replace(settings.admin, port=settings.admin.port + worker.number))
     app = create_app(settings)
+    if worker is None:
+        _greet(settings, where=where)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: looking through it again and again costs pauses of a tenth of a second
+
+    def draining() -> None:
+        app.state.draining = True
+
+    status = edge.run(
+        edge.server(
+            app,
+            host=settings.host,
+            port=settings.port,
+            closed=app.state.metrics.ended,
+            listening=() if worker is None else worker.listening,
+        ),
+        operators=edge.server(create_operators(app), host=settings.admin.host, port=settings.admin.port),
+        ending=ending,
+        draining=draining,
+        started=lambda: None if worker is None else worker.started(),
+        alone=None if worker is None else worker.alone,
+    )
+    if app.state.failure is not None:
+        raise app.state.failure
+    return status
+
+
+def _greet(settings: Settings, *, where: str) -> None:
+    """Says on the terminal what is served, to whom, and where it is recorded: without a password."""
     print(_who(settings), file=sys.stderr)
     if settings.silenced:
         print(f"silenced: {', '.join(sorted(settings.silenced))}", file=sys.stderr)
@@ -136,15 +249,10 @@ def _serve(options: argparse.Namespace) -> int:
     if settings.snooze is not None:
         kinds = ", ".join(sorted(settings.snooze.kinds))
         print(f"snoozed for {settings.snooze.hours:g} h while nothing changes: {kinds}", file=sys.stderr)
+    print(f"record: {where}", file=sys.stderr)
     print(f"CDS Hooks: http://{settings.host}:{settings.port}/cds-services", file=sys.stderr)
-    print(f"operators: http://{settings.admin.host}:{settings.admin.port}/", file=sys.stderr)
-    gc.collect()
-    gc.freeze()  # what was loaded stays: looking through it again and again costs pauses of a tenth of a second
-    edge.run(
-        edge.server(app, host=settings.host, port=settings.port, closed=app.state.metrics.ended),
-        edge.server(create_operators(app), host=settings.admin.host, port=settings.admin.port),
-    )
-    return 0
+    several = "" if settings.workers == 1 else f" to {settings.admin.port + settings.workers - 1}, one a process"
+    print(f"operators: http://{settings.admin.host}:{settings.admin.port}/{several}", file=sys.stderr)
 
 
 def _who(settings: Settings) -> str:

@@ -69,11 +69,12 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """What a client's token may be: the clocks' difference and its life in seconds, where its `jti` is remembered."""
+    """What a client's token may be: the clocks' difference and its life in seconds, where its `jti` is remembered;
+    None: where the database of decisions says (`Settings.replay`)."""
 
     leeway_seconds: int = 60
     longest_seconds: int = 900
-    replay: Literal["memory", "database"] = "memory"
+    replay: Literal["memory", "database"] | None = None
 
 
 class TrustTable(Model):
@@ -81,7 +82,7 @@ class TrustTable(Model):
 
     leeway_seconds: int = Field(default=60, ge=0, le=300)
     longest_seconds: int = Field(default=900, ge=60, le=3600)
-    replay: Literal["memory", "database"] = "memory"
+    replay: Literal["memory", "database"] | None = None
 
 
 class ClientTable(Model):

@@ -3,16 +3,24 @@
 uvicorn alone waits for ever for headers, keeps what never ends, and holds a connection open for a peer that does not
 read (knowledge: security 0.7, T18). Here a connection costs a bounded time, a bounded memory, and there is a bounded
 number of them. What a body may take is bounded in `app/api/body.py`, where its size is known too.
+
+uvicorn alone also ends badly: what the kernel has connected and nobody has accepted is reset, and so is a connection
+whose request is on its way. Here an end is announced first, and everything that has arrived is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket  # allowed: network names of options, for connections that uvicorn has accepted
+import logging
+import math
+import os
+import select
+import signal
+import socket  # allowed: network what others have connected to: accepting the rest, and options of connections
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
@@ -27,8 +35,19 @@ from cds_hooks.errors import operation_outcome
 if sys.platform != "win32":
     import resource
 
+log = logging.getLogger(__name__)
+
 OTHER_FILES: Final = 512
 """Open files of the process that are no connections of peers: to FHIR servers, the database, what Python has open."""
+
+FIRST_SECONDS: Final = 1.0
+"""For the first byte of a connection that was made just before the end: whoever connects is about to send."""
+
+CLOSING_SECONDS: Final = 15.0
+"""For the application to close, after its last answer: its store writes what is queued, or keeps it in its spool."""
+
+OPERATORS_SECONDS: Final = 2
+"""For what operators still wait for when the service has ended."""
 
 Why = Literal["crowded", "late", "too-long", "pipelined", "malformed", "unread"]
 """Why a connection was ended before its time."""
@@ -57,6 +76,20 @@ class Limits:
     connections: int = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a service ends when it is told to. `drain_seconds`: it goes on serving, so that whoever sends it requests
+    has time to notice that it is no longer ready. `grace_seconds`: then for the answers that are being made."""
+
+    drain_seconds: float = 0.0
+    grace_seconds: float = 10.0
+
+    @property
+    def longest_seconds(self) -> float:
+        """From the signal to the exit, at the latest; what stops a service by force has to wait longer."""
+        return self.drain_seconds + self.grace_seconds + CLOSING_SECONDS + OPERATORS_SECONDS + 2
+
+
 def server(
     app: ASGIApp,
     *,
@@ -64,26 +97,203 @@ def server(
     port: int,
     limits: Limits | None = None,
     closed: Callable[[Why], None] = lambda _: None,
-) -> uvicorn.Server:
-    """A server that is ready to run. `closed` is told of every connection that was ended before its time."""
-    return uvicorn.Server(_Config(app, host=host, port=port, limits=limits or Limits(), closed=closed))
+    listening: Sequence[socket.socket] = (),
+) -> Server:
+    """A server that is ready to run. `closed` is told of every connection that was ended before its time.
+
+    `listening` are sockets that are bound already, in place of `host` and `port`.
+    """
+    config = _Config(app, host=host, port=port, limits=limits or Limits(), closed=closed)
+    return Server(config, listening=listening)
 
 
-def run(*servers: uvicorn.Server) -> None:
-    """Serve until interrupted; when one of them ends, for want of its port or by a signal, all end."""
-    with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=servers[0].config.get_loop_factory()) as runner:
-        runner.run(_together(servers))
+def run(
+    *servers: Server,
+    operators: Server | None = None,
+    ending: Ending | None = None,
+    draining: Callable[[], None] = lambda: None,
+    started: Callable[[], None] = lambda: None,
+    alone: Callable[[], Awaitable[None]] | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT; when one of them ends by itself, all end. Exit status: 0 after a signal, 1 when
+    one could not start, or did not end in its time.
+
+    After the signal `draining` is called once, every answer says `connection: close`, and the service goes on for
+    `drain_seconds`; a second signal ends that wait. `operators` answers until all others have ended. `started` is
+    called when all of them serve. What `alone` returns ends when nobody is left who would send a signal: then the
+    service ends without the wait.
+    """
+    with asyncio.Runner(loop_factory=servers[0].config.get_loop_factory()) as runner:
+        stop = _Stop()
+        with _told(stop, loop=runner.get_loop()):
+            life = _Life(servers, operators=operators, ending=ending or Ending(), stop=stop)
+            return runner.run(life.lived(draining=draining, started=started, alone=alone))
 
 
-async def _together(servers: Sequence[uvicorn.Server]) -> None:
-    async def until_stopped(server: uvicorn.Server) -> None:
+class Server(uvicorn.Server):
+    """uvicorn's, which here starts and ends as `run` says."""
+
+    config: _Config
+
+    def __init__(self, config: _Config, *, listening: Sequence[socket.socket] = ()) -> None:
+        super().__init__(config)
+        self.listening = tuple(listening)
+        self.serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving.set()
+
+    def drain(self) -> None:
+        """From now on every answer is the last one on its connection."""
+        self.config.draining = True
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.drain()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.drain()
+        await self._accept_the_rest()
+        await super().shutdown(sockets)
+
+    async def _accept_the_rest(self) -> None:
+        """Stops listening. What the kernel has connected by then is answered: with the last descriptor of a listening
+        socket it would be reset, together with the request that it may have brought already.
+
+        Between the last look into the kernel's queue and the closing some microseconds remain.
+        """
+        loop = asyncio.get_running_loop()
+        last = [_again(listener) for server in self.servers for listener in server.sockets]
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)  # uvloop closes in its next turn
+        for listener in last:
+            for accepted in _accepted(listener):
+                await loop.connect_accepted_socket(self._connection, accepted)
+
+    def _connection(self) -> Connection:
+        return Connection(self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def _again(listener: Any) -> socket.socket:
+    """The same listening socket by another descriptor, for the event loop closes its own."""
+    return socket.socket(fileno=os.dup(listener.fileno()))
+
+
+def _accepted(listener: socket.socket) -> Iterable[socket.socket]:
+    """All that wait to be accepted; then the socket is closed, without a turn of the loop in between."""
+    listener.setblocking(False)
+    found = []
+    with listener, suppress(OSError):  # there are no more, or no file is free for one
+        while True:
+            found.append(listener.accept()[0])
+    return found
+
+
+@dataclass(slots=True)
+class _Stop:
+    """What has been asked of the service. `asked`: to end. `urged`: without waiting any longer."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    urged: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def signalled(self) -> None:
+        (self.urged if self.asked.is_set() else self.asked).set()
+
+    def now(self) -> None:
+        self.asked.set()
+        self.urged.set()
+
+
+@contextmanager
+def _told(stop: _Stop, *, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Signals are requests to end, from here on and in place of what the interpreter or uvicorn would do."""
+
+    def signalled(*_: object) -> None:
+        loop.call_soon_threadsafe(stop.signalled)
+
+    before = {number: signal.signal(number, signalled) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Life:
+    """Servers from their start to their end."""
+
+    def __init__(self, servers: Sequence[Server], *, operators: Server | None, ending: Ending, stop: _Stop) -> None:
+        self._servers = tuple(servers)
+        self._operators = operators
+        self._ending = ending
+        self._stop = stop
+        self._failed = False
+        for server in servers:
+            server.config.timeout_graceful_shutdown = math.ceil(ending.grace_seconds)
+        if operators is not None:
+            operators.config.timeout_graceful_shutdown = OPERATORS_SECONDS
+
+    async def lived(
+        self,
+        *,
+        draining: Callable[[], None],
+        started: Callable[[], None],
+        alone: Callable[[], Awaitable[None]] | None,
+    ) -> int:
+        """The exit status."""
+        tasks = [asyncio.create_task(self._served(server)) for server in self._servers]
+        beside = [] if self._operators is None else [asyncio.create_task(self._served(self._operators))]
+        begun = asyncio.create_task(self._begun(started))
+        watching = [begun] if alone is None else [begun, asyncio.create_task(self._until_alone(alone))]
+        await self._stop.asked.wait()
+        draining()
+        for server in self._servers:
+            server.drain()
+        if begun.done():
+            await self._waited()
+        for server in self._servers:
+            server.should_exit = True
+        ended = await self._ended(tasks, seconds=self._ending.grace_seconds + CLOSING_SECONDS)
+        if self._operators is not None:
+            self._operators.should_exit = True
+            ended &= await self._ended(beside, seconds=OPERATORS_SECONDS + 1)
+        for task in watching:
+            task.cancel()
+        return 0 if ended and not self._failed else 1
+
+    async def _served(self, server: Server) -> None:
         try:
-            await server.serve()
+            # Not `serve`, which takes the signals of the process for itself and raises them again at the end.
+            await server._serve(list(server.listening) or None)
+        except SystemExit:  # uvicorn's word for a port that is taken, or an application that could not start
+            self._failed = True
         finally:
-            for other in servers:
-                other.should_exit = True
+            self._stop.now()
 
-    await asyncio.gather(*map(until_stopped, servers))
+    async def _begun(self, started: Callable[[], None]) -> None:
+        for server in (*self._servers, *(() if self._operators is None else (self._operators,))):
+            await server.serving.wait()
+        started()
+
+    async def _until_alone(self, alone: Callable[[], Awaitable[None]]) -> None:
+        await alone()
+        self._stop.now()
+
+    async def _waited(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._ending.drain_seconds):
+                await self._stop.urged.wait()
+
+    async def _ended(self, tasks: Sequence[asyncio.Task[None]], *, seconds: float) -> bool:
+        """Whether they have ended within that time; what has not is given up. Raises what one of them raised."""
+        done, late = await asyncio.wait(tasks, timeout=seconds)
+        for task in late:
+            log.critical("not closed in time")
+            task.cancel()
+        for task in done:
+            task.result()
+        return not late
 
 
 def fitting(connections: int) -> int:
@@ -123,6 +333,7 @@ class _Config(uvicorn.Config):
         self.limits = limits
         self.connections = fitting(limits.connections)
         self.closed = closed
+        self.draining = False
 
 
 class _StopReading(Exception):
@@ -229,6 +440,8 @@ class Connection(HttpToolsProtocol):
         self._unparsed = 0
         self._head_arrived()
         super().on_headers_complete()
+        if self.config.draining:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
@@ -239,6 +452,30 @@ class Connection(HttpToolsProtocol):
             return
         self._unparsed = 0
         super().on_message_complete()
+
+    # --- what the server says
+
+    def drain(self) -> None:
+        """The answer that is being made is the last one here, unless its head has said otherwise."""
+        if self._busy and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """At the end: closes what waits for nothing. What has arrived in part is answered, and then closed.
+
+        A request that is sent while an idle connection is being closed is lost, as after every keep-alive time.
+        """
+        latest: RequestResponseCycle | None = self.cycle
+        if self._busy:
+            self.cycle.keep_alive = False
+        elif latest is None and not self._unparsed:
+            self.loop.call_later(FIRST_SECONDS, self._close_if_idle)
+        else:
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if not (self._busy or self._unparsed or self._ended or _has_more(self.transport)):
+            self.transport.close()
 
     # --- what it comes to
 
@@ -328,6 +565,18 @@ def _answer(status: HTTPStatus, code: str, message: str) -> bytes:
         f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + content
+
+
+def _has_more(transport: asyncio.Transport) -> bool:
+    """Whether the kernel holds bytes of the peer, or its end, that the event loop has not come to yet."""
+    if sys.platform == "win32":
+        return False
+    connection = transport.get_extra_info("socket")
+    if connection is None or transport.is_closing():
+        return False
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def _give_up_on_silence(transport: asyncio.Transport, *, seconds: float) -> None:

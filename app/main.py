@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import knowledge, watching
-from app.api.admin import STARTED, create_admin
+from app.api.admin import DATABASE, SERVING, STARTED, create_admin
 from app.api.document import openapi
 from app.api.routes import refusal, router
 from app.clients import Client
@@ -29,11 +29,13 @@ from app.knowledge import Bedside
 from app.observe.metrics import Metrics
 from app.observe.traces import OFF, Traces, start
 from app.places import Places
-from app.replay import Memory
+from app.replay import Memory, Shared
 from app.service import HookService
 from app.settings import LOCAL_ORIGINS, Settings
 from app.stats import page
+from app.store import address
 from app.store.decisions import Store
+from app.store.errors import StoreError
 from app.trust import Door, Refusals
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -52,10 +54,12 @@ def create_app(
     """The service for clients. Raises KnowledgeError, SettingsError or BadDatabase when it must not start.
 
     `app.state` has `service`, `metrics`, `traces` and `started`; `create_operators` makes the other port of them.
+    Whoever ends it sets `draining` before; where the record kept it from starting, `failure` says why.
     """
     bedside = bedside or knowledge.load()
     gateway = gateway or Gateway(limits=settings.fhir)
-    store = store or Store(settings.db)
+    _check_line(settings)
+    store = store or Store(settings.db, spool=settings.spool, spool_bytes=settings.spool_bytes)
     clock = clock or (lambda: datetime.now(UTC))
     metrics = watching.metrics_of(settings)
     traces = traces or _traces(settings, version=bedside.version)
@@ -76,7 +80,7 @@ def create_app(
     door = Door(
         settings,
         keys=keys,
-        replay=store if settings.tokens.replay == "database" else Memory(),
+        replay=Shared(store) if settings.replay == "database" else Memory(),
         refusals=refusals,
         clock=clock,
     )
@@ -112,7 +116,7 @@ def create_app(
         version=bedside.version,
         summary="CDS Hooks service for the anakinra + ruxolitinib rescue protocol (investigational, unproven)",
         description="CDS Hooks 2.0.1 over FHIR R4. Not a medical device; for evaluation under local governance.",
-        lifespan=lifespan,
+        lifespan=_saying_why(lifespan),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -137,7 +141,33 @@ def create_app(
         allow_headers=["authorization", "content-type"],
     )
     app.state.service, app.state.metrics, app.state.traces, app.state.started = service, metrics, traces, False
+    app.state.draining, app.state.failure = False, None
     return app
+
+
+def _check_line(settings: Settings) -> None:
+    """Raises SettingsError where a hospital's patient data would cross a network in plain text unsaid."""
+    if settings.profile == "site" and address.is_open_line(address.parsed(settings.db)):
+        raise SettingsError(
+            "the line to the database is not encrypted: add ?ssl=verify-full&sslrootcert=FILE to the address, or "
+            "?ssl=require, or ?ssl=disable to say that it is protected by other means",
+            key="store.url",
+        )
+
+
+def _saying_why(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> Any:
+    """The same; what the server turns into a line of its log without a word of it, stays in `app.state.failure`."""
+
+    @asynccontextmanager
+    async def saying(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            async with lifespan(app):
+                yield
+        except StoreError as error:
+            app.state.failure = error
+            raise
+
+    return saying
 
 
 def create_operators(app: FastAPI) -> Starlette:
@@ -145,7 +175,14 @@ def create_operators(app: FastAPI) -> Starlette:
     service: HookService = app.state.service
 
     async def ready() -> dict[str, bool]:
-        return {STARTED: app.state.started, "record": await service.store.is_writable()}
+        if app.state.draining:  # said at once, whatever the database does
+            return {STARTED: app.state.started, SERVING: False}
+        found = await service.store.readiness()
+        watching.show_record(found, metrics=app.state.metrics, now=service.clock())
+        return {STARTED: app.state.started, "record": found.database or found.spool, DATABASE: found.database}
+
+    def refresh() -> None:
+        watching.show_record(service.store.now(), metrics=app.state.metrics, now=service.clock())
 
     async def statistics() -> str:
         zone = service.settings.tenants[0].zone
@@ -157,6 +194,7 @@ def create_operators(app: FastAPI) -> Starlette:
         ready=ready,
         openapi=openapi(app),
         stats=statistics,
+        refresh=refresh,
         names=("127.0.0.1", "localhost") if here else ("*",),
     )
 

@@ -56,11 +56,7 @@ def look_ahead(
         return Mapped(again(later), later.turns)
 
     return Outlook(
-        changes={
-            p.protocol.id: changes.flips(p, readings=found.readings, knowledge=found.knowledge)
-            for p in found.protocols
-            if protocols is None or p.protocol.id in protocols
-        },
+        changes=flips(found, protocols=protocols),
         until=lasting.until(
             Mapped(facts, frozenset(context.turns)),
             facts_at=facts_at,
@@ -71,3 +67,12 @@ def look_ahead(
             silenced=found.silenced,
         ),
     )
+
+
+def flips(found: Assessment, *, protocols: Collection[str] | None = None) -> dict[str, tuple[Flip, ...]]:
+    """What would change the verdicts of these protocols (None: all)."""
+    return {
+        p.protocol.id: changes.flips(p, readings=found.readings, knowledge=found.knowledge)
+        for p in found.protocols
+        if protocols is None or p.protocol.id in protocols
+    }

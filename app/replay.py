@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
 
+from app.store.errors import StoreError
+
 MOST: Final = 100_000
 """Tokens of one client remembered in memory; beyond it that client is refused, rather than let in twice, and no other
 client is."""
@@ -23,6 +25,27 @@ class Replay(Protocol):
     async def first_use(self, *, client: str, token_id: str, until: datetime, now: datetime) -> bool:
         """Whether this is the token's first use. Raises StoreError where that cannot be said."""
         ...
+
+
+class Shared:
+    """The tokens of several processes that share a database, and of this one while that is down.
+
+    A service that lets nobody in because its database is down would be of no use when it is needed; a token that is
+    used again then has to be used at another process, within the minutes that it lives.
+    """
+
+    def __init__(self, store: Replay, *, memory: Replay | None = None) -> None:
+        self._store = store
+        self._memory = memory or Memory()
+
+    async def first_use(self, *, client: str, token_id: str, until: datetime, now: datetime) -> bool:
+        """As `Replay`. Raises TooMany."""
+        if not await self._memory.first_use(client=client, token_id=token_id, until=until, now=now):
+            return False
+        try:
+            return await self._store.first_use(client=client, token_id=token_id, until=until, now=now)
+        except StoreError:
+            return True
 
 
 class TooMany(Exception):

@@ -103,9 +103,9 @@ async def look(
     return looked(await read(*whole, known=answer.gathered.without(drugs.key)), *whole)
 
 
-def not_asked(plan: Sequence[Need], *, looked: Looked) -> list[Source]:
+def not_asked(plan: Sequence[Need], *, facts: Facts) -> list[Source]:
     """The sources of the plan that nobody looked into, for the answer and the record."""
-    read = {source.key for source in looked.facts.sources}
+    read = {source.key for source in facts.sources}
     return [Source(need.key, need.resource_type, "failed", "not-asked") for need in plan if need.key not in read]
 
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Protocol
-from uuid import uuid4, uuid5
+from typing import Protocol
+from uuid import uuid4
 
 import msgspec
 
-from app import attributes, snooze
+from app import answers, attributes, kept, snooze, switches
 from app.call import Call
-from app.clinical.table import EVERYTHING
+from app.flights import Flights
 from app.gateway.fhir import Gateway
 from app.knowledge import Bedside
 from app.names import ORDER_SELECT, ORDER_SIGN, PATIENT_VIEW
@@ -28,24 +28,19 @@ from app.observe.traces import OFF, Traces
 from app.order_hooks import OrderHooks
 from app.patient_view import PatientView
 from app.reads import Reads
-from app.settings import SILENT, Caller, Settings
-from app.store.decisions import Decision, Shown, Snooze, Store
+from app.settings import Caller, Settings
+from app.store.decisions import Decision, Same, Snooze, Store
 from app.store.errors import StoreError
 from app.store.feedback import Feedback
+from app.store.writer import Earlier
 from app.trust import FHIR_SERVER, Refusals
 from cds_hooks import feedback as feedbacks
 from cds_hooks import request as calls
 from cds_hooks.discovery import Service as ServiceDescription
-from cds_hooks.errors import Forbidden, NotFound, PreconditionFailed, operation_outcome
-from cds_hooks.response import Response, encode
+from cds_hooks.errors import Forbidden, NotFound
 
-EXTENSION = "org.rescue-cds.decision"
-
-_BEFORE_SILENT = frozenset({"patient-user", "identity-mismatch", "not-evaluated", "disabled"})
-"""Outcomes that come before `silent` (reading 7)."""
-
-_CARDS = ("protocol", "safety", "notice")
-"""What the cards of an answer may be; their uuids are made of the decision's and these names."""
+REUSED = "hook-instance-reused"
+"""The flag of a decision whose hookInstance was that of another request: it is meant to be unique (CDS Hooks)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +79,7 @@ class HookService:
         self.metrics = metrics
         self.traces = traces
         self.clock = clock
+        self._flights = Flights[Answer](metrics.replayed)
         url = attributes.url(settings.published_at)
         reads = Reads(settings, bedside=bedside, gateway=gateway, metrics=metrics)
         self._hooks: Mapping[str, tuple[str, _Hook]] = MappingProxyType(
@@ -118,25 +114,43 @@ class HookService:
         limits = self.settings.body
         request = calls.parse(body, hook=hook, max_depth=limits.depth, max_number=limits.number)
         await self._require_own_server(request.fhir_server, caller=caller, service=service)
-        call = Call(uuid4(), time.perf_counter(), self.clock(), caller, service, request)
+        switched = switches.of(self.settings, caller)
+        call = Call(uuid4(), time.perf_counter(), self.clock(), caller, service, request, switched)
+        return await self._flights.result(_claim(call), lambda: self._answered_once(call, handler))
+
+    async def _answered_once(self, call: Call, handler: _Hook) -> Answer:
+        """The answer that the same request was given before, or a new one."""
+        asked = Same(
+            call.caller.client,
+            call.caller.tenant.name,
+            call.service,
+            _instance(call.request.hook_instance),
+            calls.digest(call.request),
+        )
+        before = await self.store.before(asked, claim=_claim(call), now=call.now)
+        if before.answer is not None:
+            self.metrics.replayed()
+            return _again(before.answer)
+        if before.reused:
+            call.flags = (REUSED,)
         with self.traces.span(
-            "hook", service=service, hook=hook, client=caller.client, tenant=caller.tenant.name
+            "hook",
+            service=call.service,
+            hook=call.request.hook,
+            client=call.caller.client,
+            tenant=call.caller.tenant.name,
         ) as span:
             answer = await self._evaluated(call, handler)
             span.note(outcome=call.outcome, status=answer.status, cards=len(call.cards), gaps=len(call.gaps))
         return answer
 
     async def _evaluated(self, call: Call, handler: _Hook) -> Answer:
-        if call.request.user_is_patient:
-            call.outcome = "patient-user"
-        elif EVERYTHING in self.settings.silenced:  # nothing is read either: what is silenced may be what is at fault
-            call.outcome, call.verdicts = "disabled", {"silenced": [EVERYTHING]}
-        else:
-            status = await handler.evaluate(call)
-            self._silence(call)
-            snoozing = await self._snoozed(call)
-            return await self._recorded(call, status=status, snoozing=snoozing)
-        return await self._recorded(call, status=200)
+        if answers.is_refused(call):
+            return await self._recorded(call, status=200)
+        status = await handler.evaluate(call)
+        answers.silence(call)
+        snoozing = await self._snoozed(call)
+        return await self._recorded(call, status=status, snoozing=snoozing)
 
     async def _require_own_server(self, sent: str | None, *, caller: Caller, service: str) -> None:
         """A registered client has agreed on its servers: another one is a mistake, or somebody else (reading 7)."""
@@ -161,69 +175,47 @@ class HookService:
         for entry in entries:
             self.metrics.feedback(outcome=entry.outcome)
 
-    def _silence(self, call: Call) -> None:
-        """In silent mode everything is evaluated and recorded, and nobody is shown a card (reading 7)."""
-        everything = SILENT in call.caller.modes
-        if not everything and (not call.cards or call.speaks.isdisjoint(self.settings.silent)):
-            return
-        if call.outcome not in _BEFORE_SILENT:
-            call.would_be, call.outcome = call.outcome, "silent"
-            call.verdicts["would_be"] = call.would_be
-        shown = [{"name": one.name, "indicator": one.indicator} for one in _shown(call)]
-        if shown:
-            call.verdicts["would_show"] = shown
-        call.cards = ()
-
     async def _snoozed(self, call: Call) -> Snooze | None:
         """Takes away cards whose unchanged state this user has been shown lately; what to remember of those shown.
 
         A card that stops is always shown, and so is the answer to an exact repeat of a request.
         """
-        chosen, user = self.settings.snooze, call.request.context.user_id
-        if chosen is None or user is None or not call.cards or call.kind not in chosen.kinds:
-            return None
-        if any(card.indicator == "critical" for card in call.cards):
+        chosen, user = call.switches.snooze, call.request.context.user_id
+        if chosen is None or user is None or not answers.may_be_snoozed(call):
             return None
         digest = snooze.user_digest(user, tenant=call.caller.tenant.name)
         mine = Snooze(call.caller.client, digest, call.patient_id, call.kind, call.state)
         since = call.now - timedelta(hours=chosen.hours)
-        shown = await self.store.was_shown(mine, since=since)
-        if not shown or await self.store.is_repeat(
-            client=call.caller.client,
-            tenant=call.caller.tenant.name,
-            hook_instance=_instance(call.request.hook_instance),
-            request_digest=calls.digest(call.request),
-        ):
+        await self.store.tidy(now=call.now, snoozed_since=since)
+        try:
+            shown = await self.store.was_shown(mine, since=since)
+            repeat = shown and await self.store.is_repeat(
+                client=call.caller.client,
+                tenant=call.caller.tenant.name,
+                hook_instance=_instance(call.request.hook_instance),
+                request_digest=calls.digest(call.request),
+            )
+        except StoreError:  # it is not known, so it is shown
             return mine
-        call.verdicts["would_be"] = call.outcome
-        call.cards, call.outcome = (), "snoozed"
+        if not shown or repeat:
+            return mine
+        answers.snooze(call)
         return None
 
     async def _recorded(self, call: Call, *, status: int, snoozing: Snooze | None = None) -> Answer:
-        answer = self._answer(call, status=status)
+        answer = Answer(status, answers.body(call, status=status), call.outcome)
         call.timing["total_ms"] = round((time.perf_counter() - call.started) * 1000, 1)
         begun = time.perf_counter()
         try:
-            await self.store.record(self._decision(call, answer, snoozing=snoozing))
+            earlier = await self.store.record(self._decision(call, answer, snoozing=snoozing))
         except StoreError:
             self.metrics.not_recorded()
             raise
         self.metrics.recorded(seconds=time.perf_counter() - begun)
+        if earlier is not None:  # another process was faster
+            self.metrics.replayed()
+            return _again(earlier)
         return answer
-
-    def _answer(self, call: Call, *, status: int) -> Answer:
-        if status == 412:
-            refusal = PreconditionFailed(
-                "no data could be looked at: no usable prefetch was sent and no configured FHIR server could be read"
-            )
-            body = msgspec.json.encode(operation_outcome(refusal.code, refusal.message, str(call.id)))
-            return Answer(412, body, call.outcome)
-        decision: dict[str, Any] = {"id": str(call.id), "outcome": call.outcome}
-        if call.would_be:
-            decision["would_be"] = call.would_be
-        if call.gaps:
-            decision["gaps"] = call.gaps
-        return Answer(200, encode(Response(cards=call.cards, extension={EXTENSION: decision})), call.outcome)
 
     def _decision(self, call: Call, answer: Answer, *, snoozing: Snooze | None) -> Decision:
         knowledge = self.bedside.library.knowledge
@@ -241,26 +233,37 @@ class HookService:
             status=answer.status,
             answer=answer.body,
             patient=call.patient_id,
-            facts=None if call.facts is None else msgspec.json.encode(call.facts),
+            facts=None if call.facts is None else kept.encode(call.facts, call.asked),
             versions={"service": self.bedside.version, "knowledge": knowledge.version},
             verdicts=call.verdicts,
-            reading=call.reading,
-            evidence=[_without_identity(entry) for entry in call.evidence],
-            gaps=[_without_identity(entry) for entry in call.gaps],
+            reading=answers.reading(call),
+            evidence=answers.evidence(call),
+            gaps=answers.gaps(call),
             timing=call.timing,
-            cards=tuple(_shown(call)),
+            cards=tuple(answers.shown(call)),
+            flags=call.flags,
             snooze=snoozing,
+            # Nothing was looked at: that is tried again as soon as somebody asks again.
+            claim="" if call.outcome == "not-evaluated" else _claim(call),
         )
 
 
-def _shown(call: Call) -> list[Shown]:
-    """The cards of the answer, for those who tell what became of them."""
-    names = {str(uuid5(call.id, f"card/{name}")): name for name in _CARDS}
-    return [
-        Shown(card.uuid, names[card.uuid], card.indicator, tuple(s.uuid for s in card.suggestions if s.uuid))
-        for card in call.cards
-        if card.uuid
+def _claim(call: Call) -> str:
+    """What makes another request the same: who asks what of whom, and what was switched meanwhile. An operator who
+    silences the service, or a client, silences repeats too."""
+    parts = [
+        call.caller.client,
+        call.caller.tenant.name,
+        call.service,
+        call.request.hook_instance,
+        calls.digest(call.request),
+        call.switches.document(),
     ]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def _again(earlier: Earlier) -> Answer:
+    return Answer(earlier.status, earlier.body, earlier.outcome)
 
 
 def _kept(entry: feedbacks.Entry) -> Feedback:
@@ -275,12 +278,6 @@ def _kept(entry: feedbacks.Entry) -> Feedback:
         display="" if reason is None else reason.display,
         comment=entry.comment or "",
     )
-
-
-def _without_identity(entry: dict[str, str]) -> dict[str, str]:
-    """An entry for the record that stays: whose Patient it was stands in `decision_facts`, and goes with it."""
-    reference = entry.get("reference", "")
-    return entry | {"reference": "Patient"} if reference.startswith("Patient/") else entry
 
 
 def _instance(value: str) -> str:

@@ -24,6 +24,7 @@ from app.gateway.budget import READS
 from app.gateway.fhir import Limits
 from app.names import SERVICES
 from app.protocols import loader, orders
+from app.store.decisions import SPOOL_BYTES
 from fhir_mappings import units
 from fhir_mappings.coding import Coding
 from fhir_mappings.coding import key as coded
@@ -46,6 +47,19 @@ HOOKS_WAITING: Final = 32
 """Calls that wait a tenth of a second for a place; beyond it 503 without waiting (knowledge: security 3.3)."""
 
 DEFAULT_DB: Final = "sqlite+aiosqlite:///rescue-cds.db"
+
+DATABASE: Final = "RESCUE_CDS_DB"
+"""An environment variable with the database's address, before the file's: an address may hold a password, which belongs
+into no file that many read, and on no command line."""
+
+DRAIN_SECONDS: Final = 5.0
+"""How long a service that has been told to end goes on serving: whoever sends it requests asks every few seconds
+whether it is ready."""
+
+RECORD_SECONDS: Final = 5.0
+"""For what has been evaluated to be on the disk: the database's patience of some 2 s, then the spool; twice that."""
+
+MOST_WORKERS: Final = 64
 
 SILENT: Final = "silent"
 """The mode of a caller who is shown nothing, while everything is evaluated and recorded."""
@@ -123,7 +137,7 @@ class Settings:
 
     `silenced` are protocols that may say nothing, or "all"; `silent` are those that are evaluated and recorded as ever
     while nobody is shown their cards. `snooze` None: every state is shown each time. `public_url` is where clinicians
-    reach the service.
+    reach the service. `spool` None: beside the SQLite file, or in the working directory (`app.store.decisions`).
     """
 
     profile: Literal["dev", "site"]
@@ -134,6 +148,8 @@ class Settings:
     clients: tuple[Client, ...] = ()
     tokens: TokenRules = field(default_factory=TokenRules)
     open_discovery: bool = False
+    workers: int = 1
+    drain_seconds: float = DRAIN_SECONDS
     deadline_seconds: float = 1.4
     hooks_at_once: int = HOOKS_AT_ONCE
     hooks_waiting: int = HOOKS_WAITING
@@ -142,6 +158,8 @@ class Settings:
     fhir: Limits = field(default_factory=Limits)
     body: BodyLimits = field(default_factory=BodyLimits)
     db: str = field(default=DEFAULT_DB, repr=False)
+    spool: Path | None = None
+    spool_bytes: int = SPOOL_BYTES
     suggest_on: SuggestOn = "pilot-simple"
     not_evaluated_as: NotEvaluatedAs = "412"
     cors_origins: tuple[str, ...] = ()
@@ -157,6 +175,21 @@ class Settings:
             return self.public_url
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    @property
+    def in_postgresql(self) -> bool:
+        """Whether several processes may share the record."""
+        return self.db.startswith(("postgresql", "postgres:"))
+
+    @property
+    def replay(self) -> Literal["memory", "database"]:
+        """Where used tokens are remembered: as configured, else where every process of the service finds them."""
+        return self.tokens.replay or ("database" if self.in_postgresql else "memory")
+
+    @property
+    def grace_seconds(self) -> float:
+        """For the answers that are being made when the service ends: waiting for a place, reading, recording."""
+        return 1.0 + self.deadline_seconds + RECORD_SECONDS
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -205,17 +238,51 @@ def dev(
     _check_bind("dev", host, key="--host")
     bases = tuple(dict.fromkeys(base(url, key="--fhir-url", http=True) for url in fhir_urls))
     tenant = Tenant("dev", bases, _zone(timezone, key="--timezone"))
-    return Settings("dev", (tenant,), host=host, port=port, admin=Admin(port=port + 1), db=db)
+    return Settings("dev", (tenant,), host=host, port=port, admin=Admin(port=port + 1), db=db, drain_seconds=0.0)
 
 
-def bound(settings: Settings, *, host: str | None, port: int | None) -> Settings:
-    """The same with another address of the command line, which changes nothing of who may bind where. Raises
-    SettingsError."""
-    made = replace(settings, host=host or settings.host, port=port or settings.port)
+def bound(settings: Settings, *, host: str | None, port: int | None, workers: int | None = None) -> Settings:
+    """The same with what the command line says of its address and processes, which changes nothing of who may bind
+    where. Raises SettingsError."""
+    made = replace(
+        settings, host=host or settings.host, port=port or settings.port, workers=workers or settings.workers
+    )
     _check_bind(made.profile, made.host, key="--host")
-    if made.port == made.admin.port:
-        raise SettingsError("is the port of [admin]: give each its own", key="--port")
+    _check_ports(made.port, first=made.admin.port, workers=made.workers, key="--port" if port else "--workers")
     return made
+
+
+def database_of(option: str | None, environment: Mapping[str, str], *, otherwise: str) -> str:
+    """The database's address: what the command line says, else the environment, else the file."""
+    return option or environment.get(DATABASE) or otherwise
+
+
+def check_workers(settings: Settings) -> None:
+    """Raises SettingsError for several processes that would not share what they have to share."""
+    if settings.workers == 1:
+        return
+    if not settings.in_postgresql:
+        raise SettingsError("SQLite is for one process: use PostgreSQL or --workers 1", key="service.workers")
+    if settings.clients and settings.replay != "database":
+        raise SettingsError(
+            'one token could be used once at each of the processes: write "database", or leave it out',
+            key="trust.replay",
+        )
+
+
+def _check_ports(port: int, *, first: int, workers: int, key: str) -> None:
+    """Each process has a port for operators, from the first on. Raises SettingsError."""
+    last = first + workers - 1
+    if port == first:
+        raise SettingsError("is the port of both clients and operators: give each its own", key=key)
+    if first < port <= last:
+        raise SettingsError(
+            "operators reach the processes at admin.port, admin.port + 1 and so on: let clients reach a port that is "
+            "none of them",
+            key=key,
+        )
+    if last > 65535:
+        raise SettingsError("operators reach the last process at admin.port + workers - 1: write a lower one", key=key)
 
 
 # --- the file ---------------------------------------------------------------------------------------------
@@ -227,6 +294,8 @@ class _Service(Model):
     port: int = Field(default=8000, ge=1, le=65535)
     allow_unauthenticated: bool = False
     open_discovery: bool = False
+    workers: int = Field(default=1, ge=1, le=MOST_WORKERS)
+    drain_seconds: Decimal | int | None = Field(default=None, ge=0, le=300)
     deadline_seconds: Decimal | int = Field(default=Decimal("1.4"), gt=0, le=30)
     hooks_at_once: int = Field(default=HOOKS_AT_ONCE, ge=1, le=4096)
     hooks_waiting: int = Field(default=HOOKS_WAITING, ge=0, le=4096)
@@ -273,6 +342,8 @@ class _Fhir(Model):
 
 class _Store(Model):
     url: Name = DEFAULT_DB
+    spool: Name | None = None
+    spool_mib: int = Field(default=SPOOL_BYTES // 2**20, ge=1, le=65536)
 
 
 class _Backend(Model):
@@ -349,8 +420,7 @@ def _settings(read: _File, *, folder: Path) -> Settings:
     dev_profile = service.profile == "dev"
     _check_bind(service.profile, service.host, key="service.host")
     _check_bind(service.profile, read.admin.host, key="admin.host")
-    if read.admin.port == service.port:
-        raise SettingsError("is the port that clients reach: give operators another one", key="admin.port")
+    _check_ports(service.port, first=read.admin.port, workers=service.workers, key="admin.port")
     tenants = tuple(
         _tenant(tenant, key=f"tenants[{number}]", folder=folder, http=dev_profile)
         for number, tenant in enumerate(read.tenants)
@@ -389,6 +459,8 @@ def _settings(read: _File, *, folder: Path) -> Settings:
         clients=clients,
         tokens=TokenRules(read.trust.leeway_seconds, read.trust.longest_seconds, read.trust.replay),
         open_discovery=service.open_discovery,
+        workers=service.workers,
+        drain_seconds=_drain(service.drain_seconds, dev=dev_profile),
         deadline_seconds=float(service.deadline_seconds),
         hooks_at_once=service.hooks_at_once,
         hooks_waiting=service.hooks_waiting,
@@ -403,6 +475,8 @@ def _settings(read: _File, *, folder: Path) -> Settings:
             read.body.max_mib * 1024 * 1024, read.body.max_depth, read.body.max_number, float(read.body.max_seconds)
         ),
         db=read.store.url,
+        spool=None if read.store.spool is None else folder / read.store.spool,
+        spool_bytes=read.store.spool_mib * 2**20,
         suggest_on=service.suggest_on,
         not_evaluated_as=service.not_evaluated_as,
         cors_origins=tuple(dict.fromkeys([*origins, *(one for client in clients for one in sorted(client.origins))])),
@@ -411,6 +485,11 @@ def _settings(read: _File, *, folder: Path) -> Settings:
         silent=_silenced(read.protocols.silent, key="protocols.silent"),
         snooze=_snooze(read),
     )
+
+
+def _drain(said: Decimal | int | None, *, dev: bool) -> float:
+    """Nobody asks a service on a desk whether it is ready."""
+    return float(said) if said is not None else 0.0 if dev else DRAIN_SECONDS
 
 
 def _check_bind(profile: str, host: str, *, key: str) -> None:

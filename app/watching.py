@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from app.clients import ANONYMOUS
 from app.gateway import errors
 from app.gateway.breaker import State
 from app.gateway.fhir import Fetched, Watcher
 from app.names import SERVICES
-from app.observe.metrics import Metrics
+from app.observe.metrics import Metrics, Spooled
 from app.observe.traces import OFF, Traces
 from app.settings import Settings
+from app.store.decisions import Readiness
 from app.trust import REASONS
 
 
@@ -27,6 +29,15 @@ def metrics_of(settings: Settings) -> Metrics:
         tenants=[tenant.name for tenant in settings.tenants],
         reasons=REASONS,
         whys=errors.CODES,
+    )
+
+
+def show_record(found: Readiness, *, metrics: Metrics, now: datetime) -> None:
+    """How the record stands, as metrics."""
+    waited = 0.0 if found.oldest_at is None else max(0.0, (now - found.oldest_at).total_seconds())
+    metrics.record(
+        database=found.database,
+        spool=Spooled(found.entries, found.bytes, waited, found.damaged, found.spooled),
     )
 
 

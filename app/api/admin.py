@@ -34,6 +34,12 @@ log = logging.getLogger(__name__)
 STARTED: Final = "started"
 """The check that `/startupz` asks for."""
 
+SERVING: Final = "serving"
+"""The check that fails from the moment the service is told to end: it still answers, and wants nothing new."""
+
+DATABASE: Final = "database"
+"""The check that a service can be ready without: what is decided is recorded in the spool meanwhile."""
+
 CHECK_SECONDS: Final = 2.0
 """How long the checks of readiness may take; the database's own patience is as long."""
 
@@ -77,9 +83,11 @@ def create_admin(
     ready: Ready,
     openapi: Mapping[str, Any],
     stats: Callable[[], Awaitable[str]],
+    refresh: Callable[[], None] = lambda: None,
     names: Sequence[str] = ("*",),
 ) -> Starlette:
-    """The application of the admin port. `ready` gives every check by its name, `started` among them; `stats` the page.
+    """The application of the admin port. `ready` gives every check by its name, `started` among them; `stats` the page;
+    `refresh` brings the metrics up to date that say how things stand.
 
     `names` are the hosts by which it may be called: on loopback a page that has its own name lead there gets nothing.
 
@@ -102,14 +110,18 @@ def create_admin(
 
     async def readiness(_: Request) -> Response:
         found = await checks()
-        good = bool(found) and all(found.values())
-        return _said(200 if good else 503, "ok" if good else "not-ready", checks=found)
+        good = bool(found) and all(value for name, value in found.items() if name != DATABASE)
+        word = "ok" if found.get(DATABASE, True) else "degraded"
+        if not good:
+            word = "not-ready" if found.get(SERVING, True) else "draining"
+        return _said(200 if good else 503, word, checks=found)
 
     async def startup(_: Request) -> Response:
         started = (await checks()).get(STARTED, False)
         return _said(200, "ok") if started else _said(503, "starting")
 
     async def exposition(_: Request) -> Response:
+        refresh()
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     async def json_document(_: Request) -> Response:

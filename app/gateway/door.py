@@ -11,10 +11,10 @@ import asyncio
 import re
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import aiohttp
 import httpx
@@ -24,6 +24,8 @@ from app.gateway.errors import NotFhirJson, NotFound, Refused, ServerError, Time
 
 SHORTEST: Final = 0.05
 """Seconds below which no request is begun: it could only be cut off."""
+
+_T = TypeVar("_T")
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _CHUNK: Final = 64 * 1024
@@ -86,6 +88,23 @@ async def send(
     `seconds` are for all of it: a read timeout alone does not end an answer that drips. Raises Refused, NotFound,
     ServerError, TimedOut, Unreachable, NotFhirJson.
     """
+
+    async def body(response: httpx.Response) -> bytes:
+        _check(response)
+        return await bounded(response, weigh=weigh)
+
+    return await exchange(request, transport=transport, seconds=seconds, connect_seconds=connect_seconds, answered=body)
+
+
+async def exchange(
+    request: httpx.Request,
+    *,
+    transport: httpx.AsyncBaseTransport,
+    seconds: float,
+    connect_seconds: float,
+    answered: Callable[[httpx.Response], Awaitable[_T]],
+) -> _T:
+    """What `answered` makes of the answer, whatever its status. Raises TimedOut, Unreachable, and what that raises."""
     if seconds < SHORTEST:
         raise TimedOut
     request.extensions["timeout"] = httpx.Timeout(seconds, connect=min(seconds, connect_seconds)).as_dict()
@@ -93,8 +112,7 @@ async def send(
         async with asyncio.timeout(seconds):
             response = await transport.handle_async_request(request)
             try:
-                _check(response)
-                return await bounded(response, weigh=weigh)
+                return await answered(response)
             finally:
                 await response.aclose()
     except (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout, TimeoutError):
@@ -110,13 +128,13 @@ def _check(response: httpx.Response) -> None:
         return
     if status in {404, 410}:
         raise NotFound(status=status)
-    wait = _retry_after(response.headers.get("retry-after", "")) if status in _PASSING else None
+    wait = retry_after(response.headers.get("retry-after", "")) if status in _PASSING else None
     if status >= 500:
         raise ServerError(status=status, retry_after=wait)
     raise Refused(status=status, retry_after=wait)
 
 
-def _retry_after(text: str) -> float | None:
+def retry_after(text: str) -> float | None:
     """Seconds from now, from either form of the header; None where there is none that can be read."""
     if re.fullmatch(r"[0-9]+", text.strip()):
         return float(text)

@@ -28,7 +28,7 @@ FIELDS: Final = frozenset(
     {
         *("event", "decision", "outcome", "status", "ms", "service", "hook", "client", "tenant", "profile"),
         *("sources", "requests", "bytes", "cards", "suggestions", "correlation", "kind", "why", "at"),
-        *("version", "host", "port", "tenants", "bases", "protocols", "method", "route", "schema"),
+        *("version", "host", "port", "tenants", "bases", "protocols", "method", "route", "schema", "worker"),
     }
 )
 """What a record of ours may hold. `sources` maps a source key to its outcome; `kind` is the class of an error, `at`

@@ -7,6 +7,7 @@ another database (knowledge: security T7). So every label has a closed set, and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
@@ -57,6 +58,17 @@ class _Label:
         yield from sorted(self.values | {OTHER})
 
 
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """What is in the spool. `since_start`: entries that came into it since the process began."""
+
+    entries: int = 0
+    bytes: int = 0
+    oldest_seconds: float = 0.0
+    damaged: int = 0
+    since_start: int = 0
+
+
 class Metrics:
     """The figures of one process, in a registry of their own."""
 
@@ -71,6 +83,7 @@ class Metrics:
     ) -> None:
         """`reasons` are those of refusals at the door, `whys` those of reads that did not bring everything."""
         self._registry = CollectorRegistry(auto_describe=False)
+        self._counted = 0
         self._service, self._client, self._tenant = _Label(services), _Label(clients), _Label(tenants)
         self._reason, self._why = _Label(reasons), _Label({"", *whys})
         self._outcome, self._status, self._read = _Label(OUTCOMES), _Label(STATUSES), _Label(READS)
@@ -101,6 +114,13 @@ class Metrics:
         self._overload = self._counter("overload", "Calls answered 503 because there was no place, by kind.", ("kind",))
         self._record_seconds = self._histogram("record_seconds", "Seconds that the commit of one decision took.")
         self._not_recorded = self._counter("not_recorded", "Decisions that could not be committed: answered 503.")
+        self._replayed = self._counter("replayed", "Answers that had been given to the same request before.")
+        self._spooled = self._counter("spooled", "Entries that went to the spool because the database was down.")
+        self._database = self._gauge("database_up", "1 while the database takes decisions, else 0.")
+        self._spool_entries = self._gauge("spool_entries", "Entries that wait in the spool for the database.")
+        self._spool_bytes = self._gauge("spool_bytes", "Bytes of the spool's files.")
+        self._spool_oldest = self._gauge("spool_oldest_seconds", "How long the oldest entry of the spool has waited.")
+        self._spool_damaged = self._gauge("spool_damaged", "Files of the spool that could not be read, or not be used.")
         self._feedback = self._counter("feedback_entries", "Feedback entries that were kept.", ("outcome",))
         self._jwks = self._counter("jwks_fetches", "Readings of a client's key set.", ("client", "outcome"))
         self._end = _Label(ENDED)
@@ -118,6 +138,9 @@ class Metrics:
         for tenant in self._tenant.values:
             for state in BREAKER:
                 self._breaker.labels(tenant, state)
+        for client in self._client.values:
+            for outcome in JWKS:
+                self._jwks.labels(client, outcome)
         ProcessCollector(namespace="rescue_cds", registry=self._registry)
 
     def answered(self, *, service: str, client: str, outcome: str, status: int, seconds: float) -> None:
@@ -154,6 +177,20 @@ class Metrics:
 
     def not_recorded(self) -> None:
         self._not_recorded.inc()
+
+    def replayed(self) -> None:
+        self._replayed.inc()
+
+    def record(self, *, database: bool, spool: Spooled) -> None:
+        """The state of the record."""
+        self._database.set(database)
+        self._spool_entries.set(spool.entries)
+        self._spool_bytes.set(spool.bytes)
+        self._spool_oldest.set(spool.oldest_seconds)
+        self._spool_damaged.set(spool.damaged)
+        if spool.since_start > self._counted:
+            self._spooled.inc(spool.since_start - self._counted)
+            self._counted = spool.since_start
 
     def feedback(self, *, outcome: str, entries: int = 1) -> None:
         """`outcome` is what the client said became of the cards."""

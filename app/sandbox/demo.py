@@ -10,8 +10,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import uvicorn
-
 from app import edge
 from app.configuration import SettingsError
 from app.main import create_app, create_operators
@@ -33,15 +31,14 @@ def run(*, port: int, fhir_url: str | None) -> int:
     for wanted in (port, port + 1, port + 2):
         _require_free(wanted)
     with tempfile.TemporaryDirectory(prefix="rescue-cds-demo-") as folder:
-        edge.run(*_servers(port=port, fhir_url=fhir_url, folder=Path(folder)))
-    return 0
+        return edge.run(*_servers(port=port, fhir_url=fhir_url, folder=Path(folder)))
 
 
 def _clock() -> datetime:
     return datetime.now(UTC)
 
 
-def _servers(*, port: int, fhir_url: str | None, folder: Path) -> list[uvicorn.Server]:
+def _servers(*, port: int, fhir_url: str | None, folder: Path) -> list[edge.Server]:
     """The page, the service, and what operators see of it; tells where they are."""
     page, cds = f"http://{HOST}:{port}", f"http://{HOST}:{port + 1}"
     base = (fhir_url or f"{page}/fhir").rstrip("/")

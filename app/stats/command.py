@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from app import knowledge
-from app.clinical.lasting import HORIZON
+from app import knowledge, moments
 from app.configuration import SettingsError
 from app.observe.terminal import show
 from app.report import printable
@@ -30,11 +28,8 @@ from app.store.errors import StoreError
 INTERRUPTED: Final = 130
 
 _SILENT_SECONDS: Final = 3.0
-_BACK: Final = re.compile(r"(\d{1,5})([dh])", re.ASCII)
-_EPILOG: Final = """\
-A moment is a date (2026-11-01), a timestamp with its zone (2026-11-01T08:00:00+01:00), or so long ago (7d, 24h).
---until a date counts that day. Dates are read, and days counted, in the zone of the configuration, else in UTC.
-
+_EPILOG: Final = f"""\
+{moments.HOW}
 exit status: 0 done, 2 the command line, the configuration or the database cannot be used
 
 Nothing is printed that names a patient or a user, or that anybody typed. docs/statistics.md says how to read it.
@@ -120,28 +115,10 @@ def _query(options: argparse.Namespace, *, known: names.Names, now: datetime, zo
 
 
 def _moment(text: str, *, option: str, now: datetime, zone: tzinfo, whole_day: bool = False) -> datetime:
-    back = _BACK.fullmatch(text)
-    if back:
-        moment = now - timedelta(hours=int(back[1]) * (24 if back[2] == "d" else 1))
-    else:
-        try:
-            day = date.fromisoformat(text) + timedelta(days=whole_day)
-            moment = datetime(day.year, day.month, day.day, tzinfo=zone)
-        except (ValueError, OverflowError):
-            moment = _timestamp(text, option=option)
-    if not 1900 <= moment.year <= HORIZON.year:
-        raise Unusable(f"{option}: no year of any decision: write one from 1900 to {HORIZON.year}")
-    return moment.astimezone(UTC)
-
-
-def _timestamp(text: str, *, option: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = datetime(1, 1, 1)  # noqa: DTZ001
-    if moment.tzinfo is None:
-        raise Unusable(f"{option}: write 2026-11-01, 2026-11-01T08:00:00+01:00, or so long ago: 7d, 24h")
-    return moment
+        return moments.read(text, now=now, zone=zone, whole_day=whole_day)
+    except moments.BadMoment as error:
+        raise Unusable(f"{option}: {error}") from None
 
 
 # --- files --------------------------------------------------------------------------------------------------

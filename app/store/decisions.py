@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
 import msgspec
-from sqlalchemy import delete, insert, select
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.sqlite import insert as insert_once
+from sqlalchemy import select
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store import doorbook, engine
-from app.store import feedback as feedbacks
+from app.store import address, chain, doorbook, engine, retention
+from app.store.dialect import once
 from app.store.doorbook import Refusal
 from app.store.errors import BadDatabase, NotRecorded
 from app.store.feedback import Feedback, Kept
 from app.store.models import (
     Instant,
+    Json,
+    as_text,
     decision_answers,
     decision_cards,
     decision_facts,
     decisions,
-    feedback_words,
     knowledge,
     snoozes,
-    used_tokens,
 )
-from app.store.models import feedback as feedback_table
+from app.store.rows import DecisionRow, FeedbackCall
+from app.store.spool import Spool
+from app.store.writer import REPEAT, Earlier, Transaction, Writer, answered
+
+READ_SECONDS: Final = 0.3
+"""How long a hook waits for what was decided before; without it the hook is evaluated."""
+
+SPOOL_BYTES: Final = 64 * 1024 * 1024
+"""Some hours of a busy ward: a decision takes 20 to 80 kB."""
+
+_PROBE_SECONDS: Final = 1.0
+
+_TIDY: Final = timedelta(minutes=1)
+"""How often what has served its time is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +100,36 @@ class Decision:
     reading: Mapping[str, Any] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
     cards: tuple[Shown, ...] = ()
+    flags: tuple[str, ...] = ()
     snooze: Snooze | None = None
     """Kept with the decision that shows a card; `get` does not give it back."""
+    claim: str = ""
+    """What makes another request the same as this one, so that it is answered with this answer for some minutes; '' for
+    an answer that is not given again. `get` does not give it back."""
 
 
-_DIALECT = sqlite.dialect(paramstyle="named")
-_INSERT, _INSERT_FACTS, _INSERT_ANSWER, _INSERT_CARD = (
-    str(insert(table).compile(dialect=_DIALECT))
-    for table in (decisions, decision_facts, decision_answers, decision_cards)
-)
-_COLUMNS = tuple(
-    (column.name, column.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)) for column in decisions.columns
-)
-_INSERT_SNOOZE = str(insert(snoozes).prefix_with("OR REPLACE").compile(dialect=_DIALECT))
-_KEEP = insert_once(knowledge).on_conflict_do_nothing()
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was decided before: the answer to the very same request, if any; whether its hookInstance was another's."""
+
+    answer: Earlier | None = None
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a decision could be recorded now, and where: readiness, and what the metrics show."""
+
+    database: bool
+    spool: bool
+    entries: int = 0
+    bytes: int = 0
+    oldest_at: datetime | None = None
+    spooled: int = 0
+    """Since the start of the process."""
+    damaged: int = 0
+
+
 _SELECT = (
     select(
         *decisions.columns,
@@ -117,22 +147,53 @@ _SHOWN = select(
 
 
 class Store:
-    """The decisions of this installation; open between `open()` and `close()`, or `async with`."""
+    """The decisions of this installation; open between `open()` and `close()`, or `async with`.
 
-    def __init__(self, url: str) -> None:
+    `spool` is the directory for what the database does not take; None: beside an SQLite file, or
+    `rescue-cds-spool` in the working directory. A `tool` writes beside a running service: it has no lock and no spool.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        spool: Path | None = None,
+        spool_bytes: int = SPOOL_BYTES,
+        role: Literal["service", "tool"] = "service",
+    ) -> None:
         """Raises BadDatabase when the address is wrong."""
-        self._engine = engine.create(url)
+        parsed = address.parsed(url)
+        self._role = role
+        self._engine = engine.create(url, purpose="write")
+        self._reading = self._engine if address.in_memory(parsed) else engine.create(url, purpose="read")
+        self._lock = engine.lock(url)
+        self._spool = None if role == "tool" else _spool(parsed, spool, most_bytes=spool_bytes)
+        self._writer = Writer(self._engine, spool=self._spool)
+        self._tidied = datetime.min.replace(tzinfo=UTC)
+        self._tidying: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Connect and bring the schema up to date. Raises BadDatabase or BadSchema, and is closed then."""
+        """Connect; an empty SQLite file gets the newest schema. Raises BadDatabase or BadSchema, and is closed then."""
         try:
-            await engine.migrate(self._engine)
+            if self._role == "service":
+                self._lock.take()
+            await engine.ready(self._engine)
+            if self._spool is not None:
+                await asyncio.to_thread(self._spool.open)
+            await self._writer.start()
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
+        if self._tidying is not None:
+            await asyncio.gather(self._tidying, return_exceptions=True)
+        await self._writer.aclose()
+        if self._spool is not None:
+            await asyncio.to_thread(self._spool.close)
+        await self._reading.dispose()
         await self._engine.dispose()
+        self._lock.release()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -145,51 +206,62 @@ class Store:
 
     async def keep_knowledge(self, digest: str, files: bytes) -> None:
         """Keep the knowledge files under their hash; decisions can only refer to what is kept. Raises NotRecorded."""
-        try:
-            async with self._engine.begin() as connection:
-                await connection.execute(_KEEP, {"hash": digest, "files": files})
-        except SQLAlchemyError:
-            raise NotRecorded("the knowledge could not be kept") from None
+        keep = once(self._engine.dialect)(knowledge).on_conflict_do_nothing()
+
+        async def kept(transaction: Transaction) -> None:
+            await transaction.connection.execute(keep, {"hash": digest, "files": files})
+
+        await self._writer.do(kept)
 
     async def knowledge(self, digest: str) -> bytes | None:
         """The knowledge files of that hash. Raises BadDatabase."""
-        try:
-            async with self._engine.connect() as connection:
-                found = await connection.scalar(select(knowledge.c.files).where(knowledge.c.hash == digest))
-        except SQLAlchemyError:
-            raise BadDatabase("the knowledge could not be read") from None
+        async with self._read("the knowledge could not be read") as connection:
+            found = await connection.scalar(select(knowledge.c.files).where(knowledge.c.hash == digest))
         return None if found is None else bytes(found)
 
-    async def record(self, decision: Decision) -> None:
-        """Commit a decision with its facts and its answer; when this returns, it is on the disk. Raises NotRecorded.
-
-        The statements are compiled once and given to the driver itself: this halves what the same three inserts cost
-        through the engine (side by side, with 75 kB of facts and answer: 1.5 ms of CPU against 2.9 ms).
+    async def record(self, decision: Decision) -> Earlier | None:
+        """Make a decision durable with its facts and its answer; when this returns, it is on the disk: in the database,
+        or in the spool while that is down. Where the same request has been answered meanwhile, by another process, that
+        answer, and this decision is not kept. Raises NotRecorded.
         """
-        try:
-            async with self._engine.connect() as connection:
-                driver: Any = (await connection.get_raw_connection()).driver_connection
-                try:
-                    for statement, row in _rows(decision):
-                        await driver.execute(statement, row)
-                    await driver.commit()
-                except BaseException:
-                    # Also when the caller goes away: half a decision must not be committed with the next one.
-                    await asyncio.shield(driver.rollback())
-                    raise
-        except (SQLAlchemyError, sqlite3.Error, OSError, ValueError):
-            raise NotRecorded("the decision could not be committed") from None
+        kept = await self._writer.keep(_row(decision))
+        return kept if isinstance(kept, Earlier) else None
 
     async def get(self, decision_id: str) -> Decision | None:
         """The decision, with its facts and answer as far as they have not been removed. Raises BadDatabase."""
+        async with self._read("the decision could not be read") as connection:
+            found = (await connection.execute(_SELECT.where(decisions.c.id == decision_id))).mappings().first()
+            shown = (await connection.execute(_SHOWN.where(decision_cards.c.decision_id == decision_id))).mappings()
+            cards = tuple(Shown(**{**row, "suggestions": tuple(row["suggestions"])}) for row in shown)
+        if found is None:
+            return None
+        row: dict[str, Any] = {str(name): value for name, value in found.items()}
+        del row["facts_digest"], row["answer_digest"]
+        return Decision(**row | {"flags": tuple(row["flags"]), "cards": cards})
+
+    async def before(self, decision_of: Same, *, claim: str, now: datetime) -> Before:
+        """What was decided before on the same request, and on the same hookInstance. Nothing where the database does
+        not say it in time: then the hook is evaluated."""
+        if claim in self._writer.behind:
+            return Before(self._writer.behind[claim])
+        if not self._writer.state.up:
+            return Before()
+        since = as_text(now - REPEAT, Instant())
+        mine = (
+            (decisions.c.hook_instance == decision_of.hook_instance)
+            & (decisions.c.client == decision_of.client)
+            & (decisions.c.tenant == decision_of.tenant)
+            & (decisions.c.service == decision_of.service)
+        )
+        other = select(decisions.c.id).where(mine & (decisions.c.request_digest != decision_of.request_digest)).limit(1)
         try:
-            async with self._engine.connect() as connection:
-                found = (await connection.execute(_SELECT.where(decisions.c.id == decision_id))).mappings().first()
-                shown = (await connection.execute(_SHOWN.where(decision_cards.c.decision_id == decision_id))).mappings()
-                cards = tuple(Shown(**{**row, "suggestions": tuple(row["suggestions"])}) for row in shown)
-        except SQLAlchemyError:
-            raise BadDatabase("the decision could not be read") from None
-        return None if found is None else Decision(**found, cards=cards)
+            async with asyncio.timeout(READ_SECONDS), self._reading.connect() as connection:
+                found = await answered(connection, claim, since=since)
+                if found is not None:
+                    return Before(found)
+                return Before(None, await connection.scalar(other) is not None)
+        except (SQLAlchemyError, OSError):
+            return Before()
 
     async def is_repeat(self, *, client: str, tenant: str, hook_instance: str, request_digest: str) -> bool:
         """Whether this very request of this client has been answered before. Raises BadDatabase."""
@@ -199,68 +271,89 @@ class Store:
             & (decisions.c.client == client)
             & (decisions.c.tenant == tenant)
         )
-        try:
-            async with self._engine.connect() as connection:
-                return await connection.scalar(select(decisions.c.id).where(same).limit(1)) is not None
-        except SQLAlchemyError:
-            raise BadDatabase("earlier decisions could not be read") from None
+        async with self._read("earlier decisions could not be read") as connection:
+            return await connection.scalar(select(decisions.c.id).where(same).limit(1)) is not None
 
     async def was_shown(self, snooze: Snooze, *, since: datetime) -> bool:
-        """Whether this state was shown to this user since then; what is older is removed. Raises BadDatabase."""
+        """Whether this state was shown to this user since then. Raises BadDatabase."""
         mine = (
             (snoozes.c.client == snooze.client)
             & (snoozes.c.user_digest == snooze.user_digest)
             & (snoozes.c.patient == snooze.patient)
             & (snoozes.c.kind == snooze.kind)
             & (snoozes.c.state == snooze.state)
+            & (snoozes.c.shown_at >= since)
         )
-        try:
-            async with self._engine.begin() as connection:
-                await connection.execute(delete(snoozes).where(snoozes.c.shown_at < since))
-                return await connection.scalar(select(snoozes.c.shown_at).where(mine)) is not None
-        except SQLAlchemyError:
-            raise BadDatabase("what was shown could not be read") from None
+        async with self._read("what was shown could not be read") as connection:
+            return await connection.scalar(select(snoozes.c.shown_at).where(mine)) is not None
+
+    async def tidy(self, *, now: datetime, snoozed_since: datetime | None) -> None:
+        """Remove what has served its time, about once a minute and beside the calls: what was shown before
+        `snoozed_since`, and which requests are not repeated any more."""
+        if now - self._tidied < _TIDY or (self._tidying is not None and not self._tidying.done()):
+            return
+        self._tidied = now
+
+        async def tidied(transaction: Transaction) -> None:
+            await retention.tidy(transaction.connection, claimed_before=now - REPEAT, shown_before=snoozed_since)
+
+        async def done() -> None:
+            try:
+                await self._writer.do(tidied)
+            except NotRecorded:  # it is tried again
+                return
+
+        self._tidying = asyncio.create_task(done())
 
     async def keep_feedback(
         self, entries: Iterable[Feedback], *, client: str, tenant: str, service: str, received_at: datetime
-    ) -> Kept:
-        """Commit the entries of one feedback call, all or none; a repeat stays one row. Raises NotRecorded."""
-        try:
-            async with self._engine.begin() as connection:
-                return await feedbacks.keep(
-                    connection, entries, client=client, tenant=tenant, service=service, received_at=received_at
-                )
-        except (SQLAlchemyError, OSError, ValueError):
-            raise NotRecorded("the feedback could not be committed") from None
+    ) -> Kept | None:
+        """Make the entries of one feedback call durable, all or none; a repeat stays one row. None while they are in
+        the spool: then it is not known yet what they are about. Raises NotRecorded."""
+        call = FeedbackCall(tuple(entries), client, tenant, service, received_at)
+        kept = await self._writer.keep(call)
+        return kept if isinstance(kept, Kept) else None
 
     async def first_use(self, *, client: str, token_id: str, until: datetime, now: datetime) -> bool:
         """Whether a client's token is used for the first time, over all processes that share this database. Raises
         NotRecorded."""
-        try:
-            async with self._engine.connect() as connection:
-                first = await doorbook.use(connection, client=client, token_id=token_id, until=until, now=now)
-                await (connection.commit() if first else connection.rollback())
-                return first
-        except (SQLAlchemyError, OSError):
-            raise NotRecorded("the use of a token could not be recorded") from None
+
+        async def used(transaction: Transaction) -> bool:
+            return await doorbook.use(transaction.connection, client=client, token_id=token_id, until=until, now=now)
+
+        return bool(await self._writer.do(used))
 
     async def note_refusal(self, refusal: Refusal) -> None:
         """Keep what was turned away at the door. Raises NotRecorded."""
-        try:
-            async with self._engine.begin() as connection:
-                await doorbook.note(connection, refusal)
-        except (SQLAlchemyError, OSError):
-            raise NotRecorded("a refusal could not be recorded") from None
 
-    async def is_writable(self) -> bool:
-        """Whether a decision could be committed now: the write lock is taken, and given back."""
+        async def noted(transaction: Transaction) -> None:
+            await doorbook.note(transaction.connection, refusal)
+
+        await self._writer.do(noted)
+
+    async def readiness(self) -> Readiness:
+        """Whether a decision could be recorded now: the write lock is taken, and given back."""
         try:
-            async with self._engine.connect() as connection:
-                await connection.execute(delete(used_tokens).where(used_tokens.c.client == ""))
-                await connection.rollback()
-        except (SQLAlchemyError, OSError):
-            return False
-        return True
+            async with asyncio.timeout(_PROBE_SECONDS):
+                database = await self._writer.probe()
+        except TimeoutError:
+            database = False
+        state = self._writer.state
+        if self._spool is None:
+            return Readiness(database, spool=False, spooled=state.spooled)
+        room = await asyncio.to_thread(lambda spool: spool.writable, self._spool)
+        return Readiness(database, room, *self._spooled(self._spool), state.spooled, self._spool.damaged)
+
+    def now(self) -> Readiness:
+        """The same without asking: what is known."""
+        state = self._writer.state
+        if self._spool is None:
+            return Readiness(state.up, spool=False, spooled=state.spooled)
+        return Readiness(state.up, True, *self._spooled(self._spool), state.spooled, self._spool.damaged)
+
+    @staticmethod
+    def _spooled(spool: Spool) -> tuple[int, int, datetime | None]:
+        return spool.entries, spool.bytes, spool.oldest_at
 
     async def remove_patient(self, patient: str, *, tenant: str) -> int:
         """Remove the facts and answers of all decisions about a tenant's patient, and what was typed about their cards;
@@ -268,51 +361,92 @@ class Store:
 
         The decisions stay, without anything that says whose they were. Raises NotRecorded.
         """
-        of_patient = (
-            select(decision_facts.c.decision_id)
-            .join(decisions, decisions.c.id == decision_facts.c.decision_id)
-            .where((decision_facts.c.patient == patient) & (decisions.c.tenant == tenant))
-        )
+
+        async def removed(transaction: Transaction) -> int:
+            return await retention.remove_patient(transaction, patient, tenant=tenant)
+
+        return int(await self._writer.do(removed))
+
+    async def purge_some(self, *, before: datetime) -> int:
+        """Remove the patient data of the next few hundred older decisions; how many, 0 at the end. Raises
+        NotRecorded."""
+
+        async def removed(transaction: Transaction) -> int:
+            return await retention.remove_some(transaction, before=before)
+
+        return int(await self._writer.do(removed))
+
+    async def purge_notes(self, *, before: datetime) -> int:
+        """Remove older notes of the door; how many. What was removed stands in no file any more. Raises NotRecorded."""
+
+        async def removed(transaction: Transaction) -> int:
+            return await retention.forget(transaction, before=before)
+
+        count = int(await self._writer.do(removed))
+        if self._engine.dialect.name == "sqlite":
+            with suppress(SQLAlchemyError):  # a reader is in the way: it is done at the next occasion
+                async with self._engine.connect() as connection:
+                    autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+                    await autocommit.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        return count
+
+    @asynccontextmanager
+    async def _read(self, what: str) -> AsyncIterator[AsyncConnection]:
+        """Raises BadDatabase, in words without data."""
         try:
-            async with self._engine.begin() as connection:
-                about = select(feedback_table.c.id).where(feedback_table.c.decision_id.in_(of_patient))
-                await connection.execute(delete(feedback_words).where(feedback_words.c.feedback_id.in_(about)))
-                await connection.execute(delete(snoozes).where(snoozes.c.patient == patient))
-                await connection.execute(delete(decision_answers).where(decision_answers.c.decision_id.in_(of_patient)))
-                removed = await connection.execute(
-                    delete(decision_facts).where(decision_facts.c.decision_id.in_(of_patient))
-                )
-        except SQLAlchemyError:
-            raise NotRecorded("the patient's data could not be removed") from None
-        return int(removed.rowcount)
+            async with self._reading.connect() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError):
+            raise BadDatabase(what) from None
 
 
-def _rows(decision: Decision) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The statements of one decision with their parameters, in the order of their foreign keys."""
-    row = {name: getattr(decision, name) for name, _ in _COLUMNS}
-    yield _INSERT, {name: bound(row[name]) if bound else row[name] for name, bound in _COLUMNS}
-    if decision.facts is not None:
-        yield _INSERT_FACTS, {"decision_id": decision.id, "patient": decision.patient or "", "facts": decision.facts}
-    if decision.answer is not None:
-        yield _INSERT_ANSWER, {"decision_id": decision.id, "status": decision.status, "body": decision.answer}
-    if decision.snooze is not None:
-        yield (
-            _INSERT_SNOOZE,
-            {name: getattr(decision.snooze, name) for name in ("client", "user_digest", "patient", "kind", "state")}
-            | {"shown_at": _instant(decision.created_at)},
-        )
-    for shown in decision.cards:
-        yield (
-            _INSERT_CARD,
-            {
-                "card": shown.card,
-                "decision_id": decision.id,
-                "name": shown.name,
-                "indicator": shown.indicator,
-                "suggestions": msgspec.json.encode(list(shown.suggestions)).decode(),
-            },
-        )
+@dataclass(frozen=True, slots=True)
+class Same:
+    """Whose call it was, of which service, with which hookInstance, asking what."""
+
+    client: str
+    tenant: str
+    service: str
+    hook_instance: str
+    request_digest: str
 
 
-def _instant(moment: datetime) -> str | None:
-    return Instant().process_bind_param(moment, _DIALECT)
+def _row(decision: Decision) -> DecisionRow:
+    """Raises NotRecorded for what cannot be written as text."""
+    try:
+        row: dict[str, Any] = {
+            column.name: as_text(value, column.type) if isinstance(column.type, Json | Instant) else value
+            for column in decisions.columns
+            if (value := getattr(decision, column.name, None)) is not None
+        }
+    except ValueError:  # half a character, for example
+        raise NotRecorded("the decision could not be written as text") from None
+    facts, answer = decision.facts, decision.answer
+    patient = decision.patient or ""
+    row["facts_digest"] = "" if facts is None else chain.facts(patient, facts)
+    row["answer_digest"] = "" if answer is None else chain.answer(decision.status or 0, answer)
+    cards = [(c.card, c.name, c.indicator, msgspec.json.encode(list(c.suggestions)).decode()) for c in decision.cards]
+    return DecisionRow(
+        decision=row,
+        patient=patient,
+        facts=facts,
+        status=decision.status or 0,
+        answer=answer,
+        cards=tuple(cards),
+        snooze=None if decision.snooze is None else _shown(decision.snooze, at=decision.created_at),
+        claim=decision.claim,
+    )
+
+
+def _shown(snooze: Snooze, *, at: datetime) -> dict[str, str]:
+    names = ("client", "user_digest", "patient", "kind", "state")
+    return {name: getattr(snooze, name) for name in names} | {"shown_at": as_text(at, Instant()) or ""}
+
+
+def _spool(url: URL, chosen: Path | None, *, most_bytes: int) -> Spool | None:
+    """None for a database in memory: its decisions go with the process anyway."""
+    if address.in_memory(url):
+        return None
+    file = address.file(url)
+    beside = Path("rescue-cds-spool") if file is None else file.with_name(f"{file.name}.spool")
+    return Spool(chosen or beside, most_bytes=most_bytes)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete, insert
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.store.dialect import once
 from app.store.models import refusals, used_tokens
 
 
@@ -31,13 +31,15 @@ def digest(token_id: str) -> str:
 
 
 async def use(connection: AsyncConnection, *, client: str, token_id: str, until: datetime, now: datetime) -> bool:
-    """Whether this is the token's first use; it is remembered until it expires. One transaction, one winner."""
+    """Whether this is the token's first use; it is remembered until it expires. Over all processes one is the first."""
     await connection.execute(delete(used_tokens).where(used_tokens.c.until < now))
-    try:
-        await connection.execute(insert(used_tokens).values(client=client, digest=digest(token_id), until=until))
-    except IntegrityError:
-        return False
-    return True
+    noted = (
+        once(connection.dialect)(used_tokens)
+        .values(client=client, digest=digest(token_id), until=until)
+        .on_conflict_do_nothing()
+        .returning(used_tokens.c.digest)
+    )
+    return (await connection.execute(noted)).first() is not None
 
 
 async def note(connection: AsyncConnection, refusal: Refusal) -> None:

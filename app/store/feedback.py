@@ -13,11 +13,12 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.models import decision_cards, decision_facts, decisions, feedback, feedback_words
+from app.store import chain
+from app.store.dialect import once
+from app.store.models import Instant, Json, as_text, decision_cards, decision_facts, decisions, feedback, feedback_words
 
 _SHORT = 64
 """Ids and codes longer than this, or with other characters, are kept as their digest: they may hold anything."""
@@ -56,9 +57,9 @@ async def keep(
     tenant: str,
     service: str,
     received_at: datetime,
-) -> Kept:
-    """Inside the caller's transaction: all of them, or none. A few statements whatever their number: nobody else's
-    decision can be committed meanwhile.
+) -> tuple[Kept, list[tuple[str, str]]]:
+    """Inside the caller's transaction: all of them, or none; what came of it, and the refs and digests of the new ones
+    for the chain. A few statements whatever their number: nobody else's decision can be committed meanwhile.
 
     A card belongs to whom it was answered: named by another client, or for another tenant, it is one that no decision
     made.
@@ -84,17 +85,25 @@ async def keep(
         # Words are kept beside the patient's data only: what could not go with them is not kept at all.
         if made is not None and made["of_patient"] is not None and (entry.display or entry.comment):
             words[digest] = {"display": entry.display[:_WORDS], "comment": entry.comment[:_WORDS]}
-    for digest in await _numbers(connection, rows):
+    for digest in await _there(connection, rows):
         del rows[digest]
+    new: dict[str, int] = {}
     if rows:
-        await connection.execute(insert(feedback).on_conflict_do_nothing(index_elements=["digest"]), [*rows.values()])
-        numbers = await _numbers(connection, rows.keys() & words.keys())
-        if numbers:
-            await connection.execute(
-                insert(feedback_words).on_conflict_do_nothing(),
-                [{"feedback_id": number, **words[digest]} for digest, number in numbers.items()],
-            )
-    return Kept(len(rows), len(sent) - len(rows), unmatched)
+        made_once = once(connection.dialect)(feedback).on_conflict_do_nothing(index_elements=["digest"])
+        ordered = [rows[digest] for digest in sorted(rows)]  # one order for all processes: no deadlock
+        inserted = await connection.execute(made_once.returning(feedback.c.digest, feedback.c.id), ordered)
+        new = {row.digest: row.id for row in inserted}
+    about = [{"feedback_id": new[digest], **words[digest]} for digest in words if digest in new]
+    if about:
+        await connection.execute(insert(feedback_words), about)
+    entries_of_chain = [(digest, chain.feedback(_texts(rows[digest]))) for digest in sorted(new)]
+    return Kept(len(new), len(sent) - len(new), unmatched), entries_of_chain
+
+
+def _texts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As they stand in the database."""
+    kinds = {column.name: column.type for column in feedback.columns if isinstance(column.type, Instant | Json)}
+    return {name: as_text(value, kinds[name]) if name in kinds else value for name, value in row.items()}
 
 
 async def _known(
@@ -115,10 +124,10 @@ async def _known(
     return {row["card"]: row for row in found.mappings()}
 
 
-async def _numbers(connection: AsyncConnection, digests: Collection[str]) -> dict[str, int]:
-    """The rows of these digests that are there."""
-    found = await connection.execute(select(feedback.c.digest, feedback.c.id).where(feedback.c.digest.in_(digests)))
-    return {row.digest: row.id for row in found}
+async def _there(connection: AsyncConnection, digests: Collection[str]) -> list[str]:
+    """Which of these are there."""
+    found = await connection.scalars(select(feedback.c.digest).where(feedback.c.digest.in_(digests)))
+    return list(found)
 
 
 def _row(entry: Feedback, *, card: str, known: Mapping[Any, Any] | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Column, Dialect, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.types import TypeDecorator
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
@@ -45,6 +46,13 @@ class Instant(TypeDecorator[datetime]):
         return None if value is None else datetime.fromisoformat(value)
 
 
+def as_text(value: Any, kind: Json | Instant) -> str | None:
+    """The text that stands in the database for a value of this kind."""
+    return kind.process_bind_param(value, _ANY)
+
+
+_ANY = DefaultDialect()
+
 metadata = MetaData()
 
 knowledge = Table(
@@ -73,9 +81,15 @@ decisions = Table(
     Column("gaps", Json, nullable=False),
     Column("timing", Json, nullable=False),
     Column("reading", Json, nullable=False, server_default="{}"),
+    Column("facts_digest", String(64), nullable=True),
+    Column("answer_digest", String(64), nullable=True),
+    Column("flags", Json, nullable=False, server_default="[]"),
     Index("decisions_created_at", "created_at"),
     Index("decisions_request", "request_digest"),
+    Index("decisions_hook_instance", "hook_instance"),
 )
+"""`facts_digest` and `answer_digest` (`app.store.chain`) say what stands, or stood, in the tables that can be emptied;
+'' where there was nothing. `flags`: "hook-instance-reused", "spooled", "duplicate"."""
 
 decision_facts = Table(
     "decision_facts",
@@ -104,6 +118,44 @@ decision_cards = Table(
     Column("suggestions", Json, nullable=False),
     Index("decision_cards_decision", "decision_id"),
 )
+
+writers = Table(
+    "writers",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("started_at", Instant, nullable=False),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("head", String(64), nullable=False),
+)
+"""Each process that writes has a chain of its own, so that no two wait for each other; the writers are chained too, in
+the order of `number`. `seq` and `head` are the number and the hash of a writer's last entry."""
+
+chain = Table(
+    "chain",
+    metadata,
+    Column("writer", String(36), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("ref", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index("chain_ref", "ref"),
+)
+"""What was written, in order: kind "decision" (ref its id), "removal" (of that decision's patient data), "feedback"
+(ref its digest)."""
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("decision_id", String(36), nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("claims_at", "at"),
+)
+"""Which decision answered a request last, by what makes two requests the same; rows go when nobody repeats any more."""
 
 snoozes = Table(
     "snoozes",

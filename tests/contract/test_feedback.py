@@ -9,10 +9,9 @@ from __future__ import annotations
 import io
 import json
 import logging
-import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ import pytest
 import pytest_asyncio
 
 from app.observe import logs
+from tests import databases
 from tests.contract import cds_hooks_oracle as oracle
 from tests.contract.order_shapes import NEUTROPENIC, SELECT, SIGN, Json, anakinra, bundle, call
 from tests.integration.hospital import FHIR, SERVICE, Hospital, decision, hook, opened
@@ -429,9 +429,8 @@ HOSTILE = f"{CANARY} '); drop table feedback; -- <script>alert(1)</script> \u202
 
 def everywhere(hospital: Hospital, needle: str) -> set[str]:
     """The tables that hold the text, in any column and as any bytes."""
-    with closing(sqlite3.connect(hospital.database)) as connection:
-        tables = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]
-        found = {table: connection.execute(f"select * from {table}").fetchall() for table in tables}  # noqa: S608
+    database = databases.newest(hospital.database)
+    found = {table: database.rows(f"select * from {table}") for table in database.tables()}  # noqa: S608
     return {
         table
         for table, rows in found.items()

@@ -7,10 +7,9 @@ clock stands still, so that the stories are the same in every run.
 from __future__ import annotations
 
 import json
-import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -31,6 +30,7 @@ from app.settings import Settings, dev
 from app.store.decisions import Store
 from cds_hooks import prefetch
 from cds_hooks.discovery import Service
+from tests import databases
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 FHIR = "http://127.0.0.1:8080/fhir"
@@ -114,13 +114,14 @@ class Hospital:
 
     def rows(self, table: str = "decisions") -> list[dict[str, Any]]:
         """What is on the disk, read beside the service."""
-        with closing(sqlite3.connect(self.database)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(f"select * from {table}")]  # noqa: S608
+        return databases.newest(self.database).records(f"select * from {table}")  # noqa: S608
 
     def bytes_on_disk(self) -> bytes:
-        """Every byte of the database and of its log."""
-        return b"".join(path.read_bytes() for path in self.database.parent.glob(f"{self.database.name}*"))
+        """Every byte of the database, of its log and of the spool."""
+        spool = self.database.parent.glob(f"{self.database.name}.spool/**/*")
+        return databases.newest(self.database).content() + b"".join(
+            path.read_bytes() for path in spool if path.is_file()
+        )
 
 
 @asynccontextmanager
@@ -141,7 +142,7 @@ async def opened(
         everybody, base_url=FHIR, clock=lambda: NOW, faults=patients.faults() if faults is None else faults
     )
     wire = Wire(sandbox, answers=answers)
-    kept = store or Store(settings.db)
+    kept = store or Store(settings.db, spool=settings.spool)
     app = create_app(
         settings, bedside=shipped(), gateway=Gateway(wire), store=kept, clock=lambda: now, traces=traces_to
     )
@@ -160,7 +161,9 @@ async def opened(
 
 def settings_for(database: Path) -> Settings:
     """The dev profile with the sandbox as its one FHIR base."""
-    return dev(fhir_urls=[FHIR], db=f"sqlite+aiosqlite:///{database}")
+    return replace(
+        dev(fhir_urls=[FHIR], db=databases.newest(database).url), spool=database.with_name(f"{database.name}.spool")
+    )
 
 
 def hook(

@@ -17,6 +17,7 @@ import pytest
 from app.sandbox.patients import Fault
 from app.store.decisions import Decision, Store
 from app.store.errors import NotRecorded
+from tests import databases
 from tests.integration.hospital import (
     FHIR,
     SERVICE,
@@ -250,8 +251,8 @@ async def test_a_slow_source_is_left_behind_at_the_deadline(tmp_path: Path) -> N
 class Watched(Store):
     """Says whether the row was there when the answer was given, and fails on request."""
 
-    def __init__(self, url: str, *, fails: bool = False) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, *, spool: Path, fails: bool = False) -> None:
+        super().__init__(url, spool=spool)
         self.fails = fails
         self.recorded: list[Decision] = []
 
@@ -323,7 +324,7 @@ async def test_a_hook_instance_that_is_no_id_is_kept_as_a_digest(hospital: Hospi
 
 
 async def test_what_cannot_be_recorded_is_not_answered(tmp_path: Path) -> None:
-    store = Watched(f"sqlite+aiosqlite:///{tmp_path / 'decisions.db'}", fails=True)
+    store = Watched(databases.newest(tmp_path / "decisions.db").url, spool=tmp_path / "spool", fails=True)
     async with opened(tmp_path, store=store) as hospital:
         for body in (hook(PATIENT), hook(PATIENT, fhir=None), hook(PATIENT, user="Patient/p")):
             answer = await hospital.call(body)
@@ -365,11 +366,9 @@ async def test_uuids_follow_from_the_decision(hospital: Hospital) -> None:
                 assert suggestion["uuid"] == str(uuid.uuid5(root, f"suggestion/{number}"))
 
 
-async def test_the_same_call_twice_is_two_decisions(hospital: Hospital) -> None:
-    body = hook(PATIENT)
-    first, second = [await hospital.call(body) for _ in range(2)]
+async def test_the_same_question_twice_is_two_decisions(hospital: Hospital) -> None:
+    first, second = [await hospital.call(hook(PATIENT)) for _ in range(2)]
     assert decision(first)["id"] != decision(second)["id"]
-    assert len({row["request_digest"] for row in hospital.rows()}) == 1
     assert len(hospital.rows()) == 2
 
 

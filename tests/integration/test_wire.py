@@ -21,6 +21,7 @@ from app.main import create_app
 from app.sandbox import patients
 from app.sandbox.fhir import create_fhir
 from app.settings import BodyLimits, dev
+from tests import databases
 from tests.integration.hospital import NOW, PATH, TOKEN, decision, hook
 
 
@@ -50,7 +51,8 @@ async def address(tmp_path: Path) -> AsyncIterator[tuple[str, str]]:
     base = f"{fhir}/fhir"
     sandbox = create_fhir(patients.bundle, base_url=base, clock=lambda: NOW, faults=patients.faults())
     settings = replace(
-        dev(fhir_urls=[base], db=f"sqlite+aiosqlite:///{tmp_path / 'd.db'}"),
+        dev(fhir_urls=[base], db=databases.at_first_start(tmp_path / "d.db").url),
+        spool=tmp_path / "spool",
         deadline_seconds=20.0,
         body=BodyLimits(seconds=0.5),
     )

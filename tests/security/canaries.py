@@ -61,8 +61,8 @@ from cds_hooks import orders, prefetch, trust
 from cds_hooks import request as calls
 from fhir_mappings import sieve
 from fhir_mappings.facts import Overlay
+from tests.figures import Figure, Figures
 from tests.integration.hospital import DECISION, NOW, hook, ordering, shipped
-from tests.security.figures import Figure, Figures
 from tests.security.needles import NAMES, Needles
 from tests.security.ward import FAILS, FINE, MODES, TOKEN_BAD, TOKEN_GOOD, Ward
 from tests.unit.app.registry import Ehr
@@ -104,7 +104,8 @@ IN_COLUMNS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "decisions.evidence": frozenset({"resource-id", "draft-id"}),
         "decisions.gaps": frozenset({"resource-id", "draft-id"}),
         "decision_facts.patient": frozenset({"patient-id"}),
-        "decision_facts.facts": _IDS | {"birth-date", "code-text", "medication-text", "draft-text"},
+        # The facts; the encounter that an order would bear; a draft whose correction the answer holds.
+        "decision_facts.facts": _IDS | _DRAFT | {"encounter", "birth-date", "code-text", "medication-text"},
         "decision_answers.body": _IDS | _DRAFT | {"encounter"},
         "snoozes.patient": frozenset({"patient-id"}),
         "feedback.card": frozenset({"card-id"}),
@@ -887,8 +888,15 @@ def columns(found: Findings, database: Path) -> None:
                     data = value if isinstance(value, bytes) else str(value)
                     found.search("database columns", data, at=name, but=IN_COLUMNS.get(name, frozenset()))
                     found.kept += 1
-    for path in database.parent.glob(f"{database.name}*"):
+    for path in _beside(database):
         found.search("database files", path.read_bytes(), at=path.name, but=everywhere)
+
+
+def _beside(database: Path) -> list[Path]:
+    """The database, its log, its lock and what is in its spool."""
+    name = database.name
+    found = [*database.parent.glob(f"{name}*"), *database.parent.glob(f"{name}.spool/**/*")]
+    return [path for path in found if path.is_file()]
 
 
 def files(found: Findings, folder: Path, *, known: Sequence[Path]) -> None:
@@ -1029,7 +1037,7 @@ def search(*, size: str) -> Findings:
         written(found, log=log, out=out)
         for database in going.databases:
             columns(found, database)
-        known = [log, out, *(path for one in going.databases for path in folder.glob(f"{one.name}*"))]
+        known = [log, out, *(path for one in going.databases for path in _beside(one))]
         files(found, folder, known=known)
     return found
 

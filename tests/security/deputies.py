@@ -20,9 +20,9 @@ from zoneinfo import ZoneInfo
 from app.clients import Client
 from app.names import PATIENT_VIEW, SERVICES
 from app.settings import Tenant
+from tests.figures import Figure, Figures
 from tests.integration.hospital import NOW, Hospital, decision, hook, opened
 from tests.property.size import sample
-from tests.security.figures import Figure, Figures
 from tests.unit.app.registry import BASE, Ehr
 
 NORTH: Final = "http://127.0.0.1:8080/fhir"

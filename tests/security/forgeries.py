@@ -30,8 +30,8 @@ from cryptography.x509.oid import NameOID
 
 from app.clients import Client
 from app.names import SERVICES
+from tests.figures import Figure, Figures
 from tests.integration import hospital
-from tests.security.figures import Figure, Figures
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 Headers = list[tuple[bytes, bytes]]

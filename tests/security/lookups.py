@@ -26,9 +26,9 @@ from app.gateway.budget import Budget, Deadline
 from app.gateway.errors import GatewayError
 from app.gateway.fhir import Fetched, Gateway, Query
 from app.sandbox.patients import STORIES
+from tests.figures import Figure, Figures
 from tests.integration.hospital import PATH, TOKEN, hook
 from tests.security import one_origin, paging
-from tests.security.figures import Figure, Figures
 from tests.security.one_origin import Case, Result
 from tests.security.own_addresses import Shown, shown_addresses
 from tests.security.paging import Paged, Shape

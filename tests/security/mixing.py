@@ -38,6 +38,7 @@ from app.store import engine
 from app.store.decisions import Store
 from cds_hooks import prefetch
 from tests.contract import order_shapes
+from tests.figures import Figure, Figures
 from tests.integration.hospital import (
     DECISION,
     FHIR,
@@ -49,7 +50,6 @@ from tests.integration.hospital import (
     settings_for,
     shipped,
 )
-from tests.security.figures import Figure, Figures
 
 Json = dict[str, Any]
 Gather = Literal["parallel", "scope-first"]

@@ -28,8 +28,8 @@ import httpx
 
 from tests.contract import cds_hooks_oracle as oracle
 from tests.contract.order_shapes import SELECT, SHAPES, SIGN, Json, Scene
+from tests.figures import Figure, Figures
 from tests.integration.hospital import FHIR, PATH, SERVICE, TOKEN, USER, Hospital, hook, opened
-from tests.security.figures import Figure, Figures
 
 COUNTS: Final = {"small": 1_000, "full": 10_000, "huge": 1_000_000}
 SEED: Final = "rescue-cds"

@@ -28,9 +28,9 @@ import httpx
 from app.sandbox import patients
 from app.sandbox.fhir import create_fhir
 from tests import chromium, npm
+from tests.figures import Figure, Figures
 from tests.integration.hospital import FHIR, NOW, Hospital, opened
 from tests.security import renderers
-from tests.security.figures import Figure, Figures
 from tests.security.renderers import Elements
 from tests.security.slots import SCENES, Call, Resource, Scene, concept, story
 

@@ -28,8 +28,8 @@ from app.main import create_app
 from app.places import Places
 from app.sandbox.fhir import create_fhir
 from app.settings import Tenant
+from tests.figures import Figure, Figures
 from tests.integration.hospital import NOW, PATH, Wire, everybody, hook, settings_for, shipped
-from tests.security.figures import Figure, Figures
 from tests.unit.app.registry import BASE, Ehr
 
 HANGS: Final = "http://127.0.0.1:8080/fhir"

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any, Final
 
-from tests.security.figures import Figures
+from tests.figures import Figures, shown
 
 AREAS: Final = (
     "forgeries",
@@ -39,14 +39,6 @@ def figures(area: str, *, size: str) -> Figures:
     if not isinstance(found, Figures):
         raise TypeError(f"tests.security.{area}.run gives no Figures")
     return found
-
-
-def shown(found: Figures, *, seconds: float) -> str:
-    """The figures as a table."""
-    width = max(len(row.what) for row in found.rows)
-    lines = [f"{found.title} ({seconds:.0f} s)"]
-    lines += [f"  {'ok ' if row.held else 'NOT'}  {row.what:<{width}}  {row.number}" for row in found.rows]
-    return "\n".join(lines)
 
 
 def main() -> int:

@@ -34,7 +34,7 @@ from app.sandbox import patients
 from app.sandbox.fhir import create_fhir
 from app.settings import BodyLimits
 from cds_hooks import prefetch
-from tests.security.figures import Figure, Figures
+from tests.figures import Figure, Figures
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 HOST: Final = "127.0.0.1"

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.figures import Figure, Figures
 from tests.security import report
-from tests.security.figures import Figure, Figures
 
 GOOD = Figures("good", (Figure("tried", "60", True),))
 BAD = Figures("bad", (Figure("tried", "60", True), Figure("let in", "1", False)))

@@ -240,4 +240,4 @@ def refusals(folder: Path) -> list[str]:
 
 def bytes_on_disk(folder: Path) -> bytes:
     """Every byte of the database and of its log."""
-    return b"".join(path.read_bytes() for path in folder.glob("decisions.db*"))
+    return b"".join(path.read_bytes() for path in folder.glob("decisions.db*") if path.is_file())

@@ -439,7 +439,8 @@ def test_every_sub_command_and_option_is_described() -> None:
     assert "evaluate" in commands()
     for name, parser in commands().items():
         assert f"`{name}`" in text or f"rescue-cds {name}" in text, name
-        for option in (word for action in parser._actions for word in action.option_strings):
+        shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+        for option in (word for action in shown for word in action.option_strings):
             if option not in {"-h", "--help"}:
                 assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text), f"{name} {option}"
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +188,7 @@ def test_a_configuration_that_is_not_usable_is_an_input_too(
         ("evaluate",),
         ("fly",),
         ("evaluate", "x", "--what"),
+        *(("serve", "--workers", workers) for workers in ("0", "65", "-1", "two", "100")),
         *((command, "--port", port) for command in ("serve", "demo") for port in ("0", "65534", "99999", "-1", "http")),
     ],
 )
@@ -216,9 +222,12 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What would have been served."""
     calls: list[dict[str, Any]] = []
 
-    def run(*servers: dict[str, Any]) -> None:
-        calls.extend(servers)
+    def run(server: dict[str, Any], *, operators: dict[str, Any], **more: Any) -> int:
+        more["draining"]()
+        calls.extend([server | more, operators])
+        return 0
 
+    monkeypatch.delenv("RESCUE_CDS_DB", raising=False)
     monkeypatch.setattr("app.cli.edge.server", lambda app, **more: {"app": app, **more})
     monkeypatch.setattr("app.cli.edge.run", run)
     monkeypatch.setattr("app.cli.logs.configure", lambda: None)
@@ -241,6 +250,8 @@ def test_the_dev_profile_says_that_it_is_open(
     err = capsys.readouterr().err
     assert "open to any client" in err
     assert "http://127.0.0.1:8000/cds-services" in err
+    assert f"record: SQLite, {tmp_path / 'd.db'}" in err
+    assert (call["ending"].drain_seconds, call["app"].state.draining) == (0, True)
 
 
 def test_without_a_base_only_prefetch_is_evaluated(
@@ -258,6 +269,7 @@ def test_a_file_may_bind_elsewhere_and_flags_win(
     assert run("serve", "--config", config, "--db", db(tmp_path)) == 0
     assert "allow_unauthenticated" in capsys.readouterr().err
     assert run("serve", "--config", config, "--db", db(tmp_path), "--host", "10.0.0.1", "--port", 7) == 0
+    assert served[0]["ending"] == cli.edge.Ending(5.0, 7.4)
     assert [(call["host"], call["port"]) for call in served] == [
         ("0.0.0.0", 9001),  # noqa: S104
         ("127.0.0.1", 8001),
@@ -288,6 +300,161 @@ def test_flags_that_belong_into_the_file(
     for arguments in (("--fhir-url", "https://x.example"), ("--timezone", "UTC")):
         assert "stand in the file" in refused(capsys, run("serve", "--config", config, *arguments), 1)
     assert served == []
+
+
+def test_the_database_may_stand_in_the_environment(
+    served: list[dict[str, Any]],
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config.write_text(CONFIG + f'[store]\nurl = "{db(tmp_path)}"\n', encoding="utf-8")
+    chosen = [f"sqlite+aiosqlite:///{tmp_path / name}.db" for name in ("environment", "option")]
+    assert run("serve", "--config", config) == 0
+    monkeypatch.setenv("RESCUE_CDS_DB", chosen[0])
+    assert run("serve", "--config", config) == 0
+    assert run("serve", "--config", config, "--db", chosen[1]) == 0
+    monkeypatch.setenv("RESCUE_CDS_DB", "")
+    assert run("serve", "--config", config) == 0
+    assert [call["app"].state.service.settings.db for call in served[::2]] == [db(tmp_path), *chosen, db(tmp_path)]
+    monkeypatch.setenv("RESCUE_CDS_DB", "postgresql://rescue:kept-out-of-messages@db.example.org/cds?ssl=require")
+    assert run("serve", "--config", config) == 0
+    said = "".join(capsys.readouterr())
+    assert "record: PostgreSQL, db.example.org/cds" in said
+    assert "kept-out" not in said
+    assert served[-2]["app"].state.service.settings.replay == "database"
+
+
+def test_what_keeps_the_record_from_opening_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the server that starts: its own log has the error's class only."""
+    monkeypatch.setattr("app.cli.logs.configure", lambda: None)
+    with closing(sqlite3.connect(tmp_path / "d.db")) as connection:
+        connection.execute("create table canary (x)")
+    first = free_ports(2)
+    assert run("serve", "--db", db(tmp_path), "--port", first) == 1
+    err = capsys.readouterr().err
+    assert "rescue-cds: the database holds tables that are not of this service" in err
+    assert "canary" not in err
+
+
+def free_ports(count: int) -> int:
+    """The first of so many in a row."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first: int = probe.getsockname()[1]
+        with suppress(OSError):
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+            return first
+
+
+# --- several processes
+
+
+POSTGRESQL = "postgresql://rescue:kept-out-of-messages@127.0.0.1:1/cds"
+
+
+@pytest.fixture
+def parents(served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Parents that would have run."""
+    calls: list[dict[str, Any]] = []
+
+    def run(command: list[str], **more: Any) -> int:
+        for one in more["listening"]:
+            one.close()
+        calls.append({"command": command, **more})
+        return 0
+
+    monkeypatch.setattr("app.cli.workers.run", run)
+    return calls
+
+
+def test_a_parent_binds_and_has_the_same_command_run(
+    parents: list[dict[str, Any]],
+    served: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RESCUE_CDS_DB", POSTGRESQL)
+    first = free_ports(4)
+    assert run("serve", "--port", first, "--workers", 3) == 0
+    (parent,) = parents
+    assert parent["command"][-6:] == ["serve", "--port", str(first), "--workers", "3", "--inherited"]
+    assert (parent["number"], parent["stop_seconds"]) == (3, cli.edge.Ending(0.0, 7.4).longest_seconds)
+    assert served == [], "the parent has no application"
+    err = capsys.readouterr().err
+    assert f"operators: http://127.0.0.1:{first + 1}/ to {first + 3}, one a process" in err
+    assert "kept-out" not in err
+
+
+def test_a_process_serves_what_it_inherits(served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESCUE_CDS_DB", POSTGRESQL)
+    mine, its = socket.socketpair()
+    bound = socket.socket()
+    told = f"2:{os.dup(bound.fileno())}:{os.dup(its.fileno())}"
+    assert run("serve", "--workers", 3, "--inherited", told) == 0
+    service, operators = served
+    with mine, its, bound, service["listening"][0] as listening:
+        assert os.fstat(listening.fileno()).st_ino == os.fstat(bound.fileno()).st_ino
+        assert (operators["host"], operators["port"]) == ("127.0.0.1", 8003)
+        service["started"]()
+        assert mine.recv(9) == b"+"
+        service["alone"].__self__.line.close()
+
+
+CLIENTS = """
+[[clients]]
+id = "ehr"
+issuer = "https://ehr.example.org"
+jwks_url = "https://ehr.example.org/jwks.json"
+audiences = ["https://cds.example.org"]
+tenants = ["h"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("database", "more", "said"),
+    [
+        ("sqlite+aiosqlite:///d.db", "", "service.workers: SQLite is for one process: use PostgreSQL or --workers 1"),
+        ("mysql://h/d", "", "decisions are kept in SQLite or PostgreSQL"),
+        (POSTGRESQL, CLIENTS + '[trust]\nreplay = "memory"\n', 'trust.replay: one token .* write "database"'),
+    ],
+    ids=["sqlite", "mysql", "memory"],
+)
+def test_processes_that_would_not_share_are_refused(
+    parents: list[dict[str, Any]],
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    database: str,
+    more: str,
+    said: str,
+) -> None:
+    text = CONFIG.replace("[service]", "[service]\nworkers = 2") + more
+    config.write_text(text.replace("allow_unauthenticated = true", "") if more else text, encoding="utf-8")
+    monkeypatch.chdir(config.parent)
+    monkeypatch.setenv("RESCUE_CDS_DB", database)
+    assert re.search(said, refused(capsys, run("serve", "--config", config), 1))
+    assert parents == []
+    if database.startswith("sqlite"):
+        assert run("serve", "--config", config, "--workers", 1) == 0
+
+
+def test_a_port_that_is_taken_is_named(
+    parents: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RESCUE_CDS_DB", POSTGRESQL)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert "cannot be bound" in refused(capsys, run("serve", "--port", port, "--workers", 2), 1)
+    assert parents == []
 
 
 @pytest.mark.parametrize("error", [KnowledgeError("app/protocols/x: y: z"), BadDatabase("wrong")])

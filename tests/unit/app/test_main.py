@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.configuration import SettingsError
 from app.gateway.fhir import Gateway
 from app.main import create_app
 from app.settings import dev
@@ -28,6 +29,26 @@ async def test_nothing_is_served_beside_the_standard(path: str) -> None:
 def test_a_wrong_database_stops_the_start() -> None:
     with pytest.raises(BadDatabase):
         create_app(dev(db="postgresql+nothing://x"))
+
+
+@pytest.mark.parametrize(
+    ("profile", "query", "starts"),
+    [
+        ("site", "", False),
+        ("site", "?ssl=prefer", False),
+        ("site", "?ssl=require", True),
+        ("site", "?ssl=disable", True),
+        ("dev", "", True),
+    ],
+)
+def test_a_site_says_how_the_line_to_its_database_is_protected(profile: str, query: str, starts: bool) -> None:
+    settings = replace(dev(db=f"postgresql://cds:secret-word@db.example.org/cds{query}"), profile=profile)
+    if starts:
+        create_app(settings)
+        return
+    with pytest.raises(SettingsError, match=r"store\.url.*verify-full.*ssl=disable") as refused:
+        create_app(settings)
+    assert "secret-word" not in str(refused.value)
 
 
 async def test_a_database_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from app.replay import Memory, Replay, TooMany
+from app.replay import Memory, Replay, Shared, TooMany
 from app.store.decisions import Store
+from tests.unit.app.store.test_store import content, opened, url
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SOON = NOW + timedelta(minutes=5)
@@ -21,7 +22,7 @@ async def replay(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     if request.param == "memory":
         yield Memory()
         return
-    async with Store(f"sqlite+aiosqlite:///{tmp_path}/d.db") as store:
+    async with opened(tmp_path / "d.db") as store:
         yield store
 
 
@@ -44,8 +45,8 @@ async def test_what_has_expired_is_forgotten(replay: Replay) -> None:
 
 
 async def test_two_processes_with_one_database_let_it_in_once(tmp_path: Path) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path}/d.db"
-    async with Store(url) as one, Store(url) as two:
+    path = tmp_path / "d.db"
+    async with opened(path) as one, Store(url(path), role="tool") as two:
         for number in range(20):
             uses = [
                 store.first_use(client="a", token_id=f"j{number}", until=SOON, now=NOW)
@@ -53,6 +54,22 @@ async def test_two_processes_with_one_database_let_it_in_once(tmp_path: Path) ->
                 for _ in range(5)
             ]
             assert (await asyncio.gather(*uses)).count(True) == 1
+
+
+async def test_without_its_database_a_process_remembers_by_itself(tmp_path: Path) -> None:
+    async with opened(tmp_path / "d.db") as store:
+        shared = Shared(store)
+        assert await shared.first_use(client="a", token_id="before", until=SOON, now=NOW)
+        await store.close()
+        for token_id, first in (("before", False), ("during", True), ("during", False)):
+            assert await shared.first_use(client="a", token_id=token_id, until=SOON, now=NOW) is first
+
+
+async def test_what_another_process_has_used_is_used(tmp_path: Path) -> None:
+    async with opened(tmp_path / "d.db") as store:
+        one, two = Shared(store), Shared(store)
+        assert await one.first_use(client="a", token_id="j", until=SOON, now=NOW)
+        assert not await two.first_use(client="a", token_id="j", until=SOON, now=NOW)
 
 
 async def test_a_full_memory_lets_nobody_new_in() -> None:
@@ -68,10 +85,10 @@ async def test_a_full_memory_lets_nobody_new_in() -> None:
 
 
 async def test_a_token_id_of_any_shape_is_kept_as_its_digest(tmp_path: Path) -> None:
-    async with Store(f"sqlite+aiosqlite:///{tmp_path}/d.db") as store:
+    async with opened(tmp_path / "d.db") as store:
         assert await store.first_use(client="a", token_id="canary\x00\ud800", until=SOON, now=NOW)
     assert b"canary" not in _written(tmp_path)
 
 
 def _written(folder: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in folder.iterdir())
+    return content(folder / "d.db") + b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())

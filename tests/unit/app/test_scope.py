@@ -128,7 +128,7 @@ async def test_eight_reads_end_in_silence() -> None:
     assert looked.silent is not None
     assert (looked.silent.id, looked.silent.outcome) == ("not-met", "not-met")
     assert asked == FIRST
-    keys = {source.key for source in scope.not_asked(BEDSIDE.plan_for(Overlay()), looked=looked)}
+    keys = {source.key for source in scope.not_asked(BEDSIDE.plan_for(Overlay()), facts=looked.facts)}
     assert keys >= {"respiratory", "allergies", "procedures", "administrations", "long-acting"}
     assert keys.isdisjoint({"patient", "labs", "virology", "conditions", "orders", "statements"})
 

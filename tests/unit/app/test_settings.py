@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -131,7 +132,10 @@ def test_a_wrong_overlay_is_refused(tmp_path: Path, text: str, said: str) -> Non
         (OPEN + 'cors_origins = ["http://ehr.example.org"]\n' + TENANT, r"cors_origins\[0\]: .*use https"),
         (OPEN + 'profile = "dev"\nhost = "0.0.0.0"\n' + TENANT, r"toml:4: service\.host: the dev profile"),
         (OPEN + 'profile = "dev"\n[admin]\nhost = "::"\n' + TENANT, r"toml:5: admin\.host: the dev profile"),
-        (OPEN + "[admin]\nport = 8000\n" + TENANT, r"toml:4: admin\.port: is the port that clients reach"),
+        (OPEN + "[admin]\nport = 8000\n" + TENANT, r"toml:4: admin\.port: is the port of both clients and operators"),
+        (OPEN + "workers = 3\n[admin]\nport = 7998\n" + TENANT, r"toml:5: admin\.port: operators reach the processes"),
+        (OPEN + "workers = 65\n" + TENANT, r"toml:3: service\.workers"),
+        (OPEN + "drain_seconds = 301\n" + TENANT, r"toml:3: service\.drain_seconds"),
         (OPEN + "open_discovery = true\n" + TENANT, r"toml:3: service\.open_discovery"),
         (OPEN + TENANT.replace("fhir.example.org", "*.example.org"), r"toml:6: tenants\[0\]\.fhir_bases\[0\]: no wild"),
         (OPEN + TENANT.replace('"a"', '"*"'), r"toml:4: tenants\[0\]\.name: no wildcards"),
@@ -320,8 +324,43 @@ def test_the_command_line_cannot_open_what_the_file_keeps_on_this_machine(tmp_pa
     assert settings.bound(found, host=None, port=9000).port == 9000
     with pytest.raises(SettingsError, match="--host: the dev profile"):
         settings.bound(found, host="0.0.0.0", port=None)  # noqa: S104
-    with pytest.raises(SettingsError, match="--port: is the port of"):
+    with pytest.raises(SettingsError, match="--port: is the port of both"):
         settings.bound(found, host=None, port=found.admin.port)
+    assert settings.bound(found, host=None, port=None, workers=3).workers == 3
+    with pytest.raises(SettingsError, match=r"--port: operators reach the processes at admin\.port, admin\.port \+ 1"):
+        settings.bound(found, host=None, port=found.admin.port + 2, workers=3)
+    with pytest.raises(SettingsError, match="--workers: operators reach the last process"):
+        settings.bound(replace(found, admin=settings.Admin(port=65535)), host=None, port=None, workers=2)
+
+
+# --- several processes, and their end ---------------------------------------------------------------------------
+
+
+def test_how_long_it_serves_on(tmp_path: Path) -> None:
+    assert settings.dev().drain_seconds == 0
+    assert load(written(tmp_path, OPEN + TENANT)).drain_seconds == 5
+    assert load(written(tmp_path, OPEN + "drain_seconds = 0.5\n" + TENANT)).drain_seconds == 0.5
+    assert load(written(tmp_path, '[service]\nprofile = "dev"\n' + TENANT)).drain_seconds == 0
+    found = load(written(tmp_path, '[service]\nprofile = "dev"\ndrain_seconds = 3\ndeadline_seconds = 4\n' + TENANT))
+    assert (found.drain_seconds, found.grace_seconds) == (3, 10)
+
+
+def test_where_used_tokens_are_remembered_follows_the_database(tmp_path: Path) -> None:
+    found = load(written(tmp_path, OPEN + TENANT))
+    assert (found.replay, found.in_postgresql) == ("memory", False)
+    for url in ("postgresql://u@h/d", "postgresql+asyncpg://u@h/d", "postgres://u@h/d"):
+        assert replace(found, db=url).replay == "database"
+    for said in ("memory", "database"):
+        chosen = load(written(tmp_path, OPEN + f'[trust]\nreplay = "{said}"\n' + TENANT))
+        assert {chosen.replay, replace(chosen, db="postgresql://u@h/d").replay} == {said}
+
+
+def test_the_database_is_chosen_by_whoever_is_nearest() -> None:
+    environment = {"RESCUE_CDS_DB": "environment"}
+    assert settings.database_of("option", environment, otherwise="file") == "option"
+    assert settings.database_of(None, environment, otherwise="file") == "environment"
+    assert settings.database_of(None, {}, otherwise="file") == "file"
+    assert settings.database_of(None, {"RESCUE_CDS_DB": ""}, otherwise="file") == "file"
 
 
 # --- how FHIR servers are read ----------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,12 +14,12 @@ from app.gateway.jwks import FileSource, KeySet
 from app.names import ORDER_SIGN, PATIENT_VIEW
 from app.replay import Memory
 from app.settings import Settings, dev, load
-from app.store.decisions import Store
 from app.store.doorbook import Refusal, digest
 from app.store.errors import NotRecorded
 from app.trust import REASONS, ROWS_A_MINUTE, Door, Refusals
 from cds_hooks.errors import Forbidden, Unauthorized
 from tests.unit.app.registry import BASE, Ehr, configuration
+from tests.unit.app.store.test_store import opened, rows
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 EHR = Ehr("ehr", "https://ehr.example.org")
@@ -262,11 +261,9 @@ async def test_a_database_that_is_busy_is_not_waited_for(settings: Settings) -> 
 
 
 async def test_the_database_keeps_refusals(tmp_path: Path) -> None:
-    async with Store(f"sqlite+aiosqlite:///{tmp_path}/d.db") as store:
+    async with opened(tmp_path / "d.db") as store:
         refusals = Refusals(store, clock=Clock())
         await refusals.note("signature", client="ehr", service=PATIENT_VIEW, token_id="j")
         await refusals.aclose()
-    with sqlite3.connect(tmp_path / "d.db") as connection:
-        rows = connection.execute("select reason, client, service, token, times from refusals").fetchall()
-    connection.close()
-    assert rows == [("signature", "ehr", PATIENT_VIEW, digest("j"), 1)]
+    kept = rows(tmp_path / "d.db", "select reason, client, service, token, times from refusals")
+    assert kept == [("signature", "ehr", PATIENT_VIEW, digest("j"), 1)]

@@ -52,7 +52,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("decision_answers")
-    op.drop_table("decision_facts")
-    op.drop_table("decisions")
-    op.drop_table("knowledge")
+    raise RuntimeError("the schema only goes forward: restore the backup from before the upgrade (docs/operate.md)")

@@ -16,4 +16,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_column("decisions", "reading")
+    raise RuntimeError("the schema only goes forward: restore the backup from before the upgrade (docs/operate.md)")

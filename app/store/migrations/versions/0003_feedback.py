@@ -46,6 +46,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("feedback_words")
-    op.drop_table("feedback")
-    op.drop_table("decision_cards")
+    raise RuntimeError("the schema only goes forward: restore the backup from before the upgrade (docs/operate.md)")

@@ -27,5 +27,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_index("decisions_request", "decisions")
-    op.drop_table("snoozes")
+    raise RuntimeError("the schema only goes forward: restore the backup from before the upgrade (docs/operate.md)")

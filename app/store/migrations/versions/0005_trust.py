@@ -33,5 +33,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("refusals")
-    op.drop_table("used_tokens")
+    raise RuntimeError("the schema only goes forward: restore the backup from before the upgrade (docs/operate.md)")

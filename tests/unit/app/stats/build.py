@@ -13,10 +13,11 @@ from app.stats import names
 from app.stats.names import Names
 from app.stats.sheets import Cell, sheets
 from app.stats.summary import Decided, Summary
-from app.store.decisions import Decision, Shown, Store
+from app.store.decisions import Decision, Shown
 from app.store.feedback import Feedback
+from tests import databases
 from tests.unit.app.bundles import bedside
-from tests.unit.app.store.test_store import KNOWLEDGE, decision
+from tests.unit.app.store.test_store import KNOWLEDGE, decision, opened
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PATIENT_VIEW = "anakinra-ruxolitinib-patient-view"
@@ -56,14 +57,14 @@ def made(outcome: str = "card", **changes: Any) -> Decision:
 
 
 def url(path: Path) -> str:
-    return f"sqlite+aiosqlite:///{path}"
+    return databases.at_first_start(path).url
 
 
 async def filled(
     path: Path, decisions: Iterable[Decision] = (), *, told: Mapping[str, Iterable[Feedback]] | None = None
 ) -> str:
     """A store with these decisions and, by the client's service, this feedback; its address."""
-    async with Store(url(path)) as store:
+    async with opened(path) as store:
         await store.keep_knowledge(KNOWLEDGE, b"files")
         for one in decisions:
             await store.record(one)

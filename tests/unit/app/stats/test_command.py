@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from app.stats import command, rows, sheets
 from app.stats.summary import Query
 from tests.unit.app.bundles import bedside
 from tests.unit.app.stats.build import ORDER_SIGN, card, filled, known, made, url
+from tests.unit.app.store.test_store import execute
 from tests.unit.app.test_cli import CONFIG, refused, run
 
 
@@ -136,10 +135,9 @@ def test_a_wrong_option_says_the_remedy(
 
 
 def test_an_older_schema_names_the_remedy(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with closing(sqlite3.connect(tmp_path / "decisions.db")) as connection, connection:
-        connection.execute("update alembic_version set version_num = '0002'")
+    execute(tmp_path / "decisions.db", "update alembic_version set version_num = '0002'")
     err = refused(capsys, run("stats", "--db", store))
-    assert "start this version's service on it once" in err
+    assert "run `rescue-cds db upgrade`" in err
 
 
 def test_without_an_address_it_is_that_of_the_service(

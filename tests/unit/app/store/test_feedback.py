@@ -13,7 +13,7 @@ import pytest
 from app.store.decisions import Decision, Shown, Store
 from app.store.errors import NotRecorded
 from app.store.feedback import Feedback, Kept
-from tests.unit.app.store.test_store import KNOWLEDGE, content, decision, rows
+from tests.unit.app.store.test_store import KNOWLEDGE, content, decision, opened, rows
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ACCEPTED = Feedback("", "accepted", NOW, ("s-2", "of-another-card"))
@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def store(path: Path) -> AsyncIterator[Store]:
-    async with Store(f"sqlite+aiosqlite:///{path}") as store:
+    async with opened(path) as store:
         await store.keep_knowledge(KNOWLEDGE, b"files")
         yield store
 

@@ -1,4 +1,4 @@
-"""What a security check counted, for a test to hold and for a report to print."""
+"""What a check of a whole area counted, for a test to hold and for a report to print."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ class Figures:
     def held(self) -> bool:
         """True when every figure is what it has to be."""
         return all(row.held for row in self.rows)
+
+
+def shown(found: Figures, *, seconds: float) -> str:
+    """The figures as a table."""
+    width = max(len(row.what) for row in found.rows)
+    lines = [f"{found.title} ({seconds:.0f} s)"]
+    lines += [f"  {'ok ' if row.held else 'NOT'}  {row.what:<{width}}  {row.number}" for row in found.rows]
+    return "\n".join(lines)

@@ -1,0 +1,575 @@
+"""The one task of a process that writes to the database.
+
+What waits is committed together, one transaction and one fsync for all of it: at load the disk is asked a few dozen
+times a second, not once for every decision. What the database does not take, or not in time, goes to the spool, and
+from there into the database later: in the order in which it came, with the ids it was answered with. While the spool
+holds anything, what is new goes behind it.
+
+Whether a commit that was not confirmed has happened nobody knows. So every entry can be written again: its id tells
+whether it is there, and after such an incident the chain goes on under a new writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import String, bindparam, delete, select, text, type_coerce, update
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.store import chain, feedback
+from app.store.chain import Head, Kind
+from app.store.dialect import once
+from app.store.errors import NotRecorded, SpoolFull
+from app.store.feedback import Kept
+from app.store.models import claims, decision_answers, decisions, writers
+from app.store.rows import DecisionRow, FeedbackCall, Inserts, Spoolable, packed, unpacked
+from app.store.spool import Spool
+
+log = logging.getLogger(__name__)
+
+TOGETHER: Final = 64
+"""Entries of one transaction."""
+
+COMMIT_SECONDS: Final = 2.0
+"""How long a transaction may take before its entries go to the spool; a hook's whole budget is about as long."""
+
+REPEAT: Final = timedelta(minutes=10)
+"""For how long the same request is answered with what it was answered before."""
+
+_PROBE_SECONDS: Final = 0.5
+"""How often a database that is down is tried again."""
+
+_ATTEMPTS: Final = 3
+"""What the database that answers does not take as often is set aside."""
+
+_CLOSE_SECONDS: Final = 10.0
+_ORDER_OF_WRITERS: Final = 7_283_366
+"""PostgreSQL's advisory lock while a writer takes its place among the writers; any number, always this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The answer that the same request has been given already."""
+
+    decision_id: str
+    outcome: str
+    status: int
+    body: bytes = field(repr=False)
+
+
+class Transaction:
+    """What a piece of work may do inside a transaction: its statements, and entries of the chain."""
+
+    def __init__(self, connection: AsyncConnection, *, now: datetime) -> None:
+        self.connection = connection
+        self.now = now
+        self.entries: list[tuple[Kind, str, str]] = []
+
+    def chain(self, kind: Kind, ref: str, digest: str) -> None:
+        """Note an entry, in the order of the calls."""
+        self.entries.append((kind, ref, digest))
+
+
+Work = Callable[[Transaction], Awaitable[Any]]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """Something to be written, and who waits for it. `row` is None for what can only be done in the database."""
+
+    row: Spoolable | None
+    work: Work | None
+    done: asyncio.Future[Any]
+
+
+@dataclass(slots=True)
+class State:
+    """What operators are told. `since` is the moment at which the database went away."""
+
+    up: bool = True
+    since: datetime | None = None
+    spooled: int = 0
+    """Entries that went to the spool since the start."""
+
+
+class Writer:
+    """Writes for one process; between `start()` and `aclose()`."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        spool: Spool | None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        commit_seconds: float = COMMIT_SECONDS,
+        probe_seconds: float = _PROBE_SECONDS,
+    ) -> None:
+        self.state = State()
+        self.spool = spool
+        self._engine = engine
+        self._clock = clock
+        self._commit_seconds = commit_seconds
+        self._probe_seconds = probe_seconds
+        self._inserts = Inserts(engine.dialect)
+        self._claim = _claim(engine)
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._head: Head | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._closing = False
+        self.behind: dict[str, Earlier] = {}
+        """Answers whose decisions are in the spool, by their claims."""
+
+    async def start(self) -> None:
+        """Begin to write; what an earlier process left in the spool is written first."""
+        self._closing = False
+        if self.spool is not None:
+            for payload in await asyncio.to_thread(self.spool.oldest, self.spool.entries):
+                with suppress(msgspec.MsgspecError):  # the forwarder sets it aside
+                    self._remember(unpacked(payload))
+        self._task = asyncio.create_task(self._run(), name="writer")
+
+    async def aclose(self) -> None:
+        """Write what waits, for a bounded time, and end."""
+        if self._task is None:
+            return
+        self._closing = True
+        self._wake()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._task
+        except TimeoutError:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        self._task = None
+        while not self._waiting.empty():
+            _fail([self._waiting.get_nowait()])
+
+    async def keep(self, row: Spoolable) -> Earlier | Kept | None:
+        """Make it durable. An answer that somebody else has given to the same request meanwhile, what became of
+        feedback, or None: it is written as it is. Raises NotRecorded.
+
+        A caller who goes away does not take it back.
+        """
+        kept: Earlier | Kept | None = await self._given(_Waiting(row, None, asyncio.get_running_loop().create_future()))
+        return kept
+
+    async def do(self, work: Work) -> Any:
+        """Do something in a transaction of the database. Raises NotRecorded when that is not there."""
+        return await self._given(_Waiting(None, work, asyncio.get_running_loop().create_future()))
+
+    async def probe(self) -> bool:
+        """Whether the database takes something now; it is asked behind what waits."""
+
+        async def nothing(transaction: Transaction) -> None:
+            await transaction.connection.execute(_NOTHING)
+
+        if not self.state.up:
+            return False
+        try:
+            await self.do(nothing)
+        except NotRecorded:
+            return False
+        return True
+
+    async def _given(self, waiting: _Waiting) -> Any:
+        if self._task is None or self._closing or self._task.done():
+            raise NotRecorded("the store is closed")
+        self._waiting.put_nowait(waiting)
+        return await asyncio.shield(waiting.done)
+
+    # --- the task
+
+    async def _run(self) -> None:
+        while not (self._closing and self._waiting.empty()):
+            batch = await self._batch()
+            if batch:
+                try:
+                    await self._write(batch)
+                except Exception as error:
+                    log.exception("fault", extra={"kind": type(error).__name__})
+                    _fail(batch)
+            if self._spooled and self.state.up and not self._closing:
+                try:
+                    await self._forward()
+                except Exception as error:  # it stays in the spool, and is tried again
+                    log.exception("fault", extra={"kind": type(error).__name__})
+                    await asyncio.sleep(self._probe_seconds)
+
+    @property
+    def _spooled(self) -> bool:
+        return self.spool is not None and self.spool.entries > 0
+
+    async def _batch(self) -> list[_Waiting]:
+        """What waits; while the spool can be emptied nothing is waited for."""
+        batch: list[_Waiting] = []
+        with suppress(asyncio.QueueEmpty):
+            if self._spooled and self.state.up:
+                await asyncio.sleep(0)
+                batch.append(self._waiting.get_nowait())
+            else:
+                batch.append(await self._waiting.get())
+            while len(batch) < TOGETHER:
+                batch.append(self._waiting.get_nowait())
+        return [one for one in batch if one.row is not None or one.work is not None]
+
+    async def _write(self, batch: Sequence[_Waiting]) -> None:
+        if self._is_down():
+            await self._put_aside(batch)
+            return
+        rows = [one for one in batch if one.row is not None]
+        if rows and self._spooled:
+            await self._put_aside(rows)
+            batch = [one for one in batch if one.row is None]
+        if not batch or await self._together(batch):
+            return
+        # One of them may be at fault: each alone.
+        for one in batch:
+            if one.done.done():
+                continue
+            if self._is_down():
+                await self._put_aside([one])
+            elif not await self._together([one], again=True):
+                _fail([one])
+
+    async def _together(self, batch: Sequence[_Waiting], *, again: bool = False) -> bool:
+        """Commit all of it, or put it aside where the database is down; False when one of it cannot be written.
+
+        `again`: it may have been committed without a confirmation.
+        """
+        try:
+            results = await self._committed(batch, again=again)
+        except (SQLAlchemyError, OSError, ValueError) as error:  # TimeoutError is an OSError
+            self._head = None  # whether the chain has grown is not known
+            if _is_refused(error) or (len(batch) > 1 and await self._answers()):
+                return False
+            self._down(error)
+            await self._put_aside(batch)
+            return True
+        for one, result in zip(batch, results, strict=True):
+            if not one.done.done():
+                one.done.set_result(result)
+        return True
+
+    async def _committed(self, batch: Sequence[_Waiting], *, again: bool = False) -> list[Any]:
+        """What came of each. One transaction."""
+        async with asyncio.timeout(self._commit_seconds), self._engine.begin() as connection:
+            transaction = Transaction(connection, now=self._clock())
+            made = [one.row for one in batch if isinstance(one.row, DecisionRow)]
+            earlier = await self._claimed(transaction, made)
+            there = await _there(connection, made) if again else set()
+            rows: list[DecisionRow] = []
+            results: list[Any] = []
+            for one in batch:
+                if isinstance(one.row, DecisionRow):
+                    found = earlier.get(one.row.decision["id"])
+                    if found is None and one.row.decision["id"] not in there:
+                        rows.append(one.row)
+                        transaction.chain("decision", one.row.decision["id"], one.row.digest())
+                    results.append(found)
+                elif one.row is not None:
+                    results.append(await _feedback(transaction, one.row))
+                elif one.work is not None:
+                    results.append(await one.work(transaction))
+            await self._inserts.run(connection, rows)
+            head = await self._chained(transaction)
+        self._head = head
+        return results
+
+    async def _claimed(self, transaction: Transaction, rows: Sequence[DecisionRow]) -> dict[str, Earlier]:
+        """By the ids of those that come too late: the answer that the same request has been given meanwhile."""
+        earlier = {}
+        for row in sorted((row for row in rows if row.claim), key=lambda row: row.claim):  # one order: no deadlock
+            if not await self._is_claimed(transaction, row):
+                found = await answered(transaction.connection, row.claim)
+                if found is not None:
+                    earlier[row.decision["id"]] = found
+        return earlier
+
+    async def _chained(self, transaction: Transaction) -> Head | None:
+        """Append the entries of a transaction to this writer's chain; its head then."""
+        if not transaction.entries:
+            return self._head
+        connection, head = transaction.connection, self._head
+        if head is None:
+            head = await _registered(connection, now=transaction.now)
+        entries = []
+        for kind, ref, digest in transaction.entries:
+            head = head.next(kind, ref, digest)
+            entries.append(
+                {
+                    "writer": head.writer,
+                    "seq": head.seq,
+                    "kind": kind,
+                    "ref": ref,
+                    "digest": digest,
+                    "hash": head.hash,
+                }
+            )
+        await self._inserts.chain.run(connection, entries)
+        await connection.execute(_HEAD, {"writer": head.writer, "last": head.seq, "end": head.hash})
+        return head
+
+    # --- the spool
+
+    async def _put_aside(self, batch: Sequence[_Waiting]) -> None:
+        """Into the spool, with one fsync for all of it; what cannot go there fails."""
+        rows = [one for one in batch if one.row is not None]
+        _fail([one for one in batch if one.row is None])
+        if not rows:
+            return
+        if self.spool is None:
+            _fail(rows)
+            return
+        kept = [one.row.flagged("spooled") if isinstance(one.row, DecisionRow) else one.row for one in rows]
+        payloads = [packed(row) for row in kept if row is not None]
+        try:
+            await asyncio.to_thread(self.spool.append, payloads, now=self._clock())
+        except NotRecorded as error:
+            if len(rows) > 1 and isinstance(error, SpoolFull):  # there may be room for some of them
+                for one in rows:
+                    await self._put_aside([one])
+                return
+            _fail(rows)
+            return
+        self.state.spooled += len(rows)
+        for one, row in zip(rows, kept, strict=True):
+            if row is not None:
+                self._remember(row)
+            if not one.done.done():
+                one.done.set_result(None)
+
+    def _remember(self, row: Spoolable) -> None:
+        if isinstance(row, DecisionRow) and row.claim and row.answer is not None:
+            self.behind[row.claim] = Earlier(row.decision["id"], row.decision["outcome"], row.status, row.answer)
+
+    async def _forward(self) -> None:
+        """The oldest of the spool into the database, one transaction."""
+        if self.spool is None:
+            return
+        payloads, rows = [], []
+        for payload in await asyncio.to_thread(self.spool.oldest, TOGETHER):
+            try:
+                rows.append(unpacked(payload))
+            except msgspec.MsgspecError as error:
+                if rows:
+                    break  # what comes before it first
+                await self._set_aside(payload, error)
+                await asyncio.to_thread(self.spool.remove, 1)
+                return
+            payloads.append(payload)
+        if not rows:
+            return
+        try:
+            await self._forwarded(rows)
+        except (SQLAlchemyError, OSError, ValueError) as error:
+            self._head = None
+            if not _is_refused(error) and not await self._answers():
+                self._down(error)
+                return
+            await self._one_by_one(rows, payloads)
+            return
+        await self._gone(rows)
+
+    async def _one_by_one(self, rows: Sequence[Spoolable], payloads: Sequence[bytes]) -> None:
+        """One of them cannot be written: that one only is set aside, when it is sure that it is not the database."""
+        for row, payload in zip(rows, payloads, strict=True):
+            for attempt in range(_ATTEMPTS):
+                try:
+                    await self._forwarded([row])
+                except (SQLAlchemyError, OSError, ValueError) as error:
+                    self._head = None
+                    if not _is_refused(error) and not await self._answers():
+                        self._down(error)
+                        return
+                    if _is_refused(error) or attempt == _ATTEMPTS - 1:
+                        await self._set_aside(payload, error)
+                        break
+                else:
+                    break
+            await self._gone([row])
+
+    async def _set_aside(self, payload: bytes, error: Exception) -> None:
+        """What the database will never take is kept for a person to look at, and does not hold up the rest."""
+        log.error("spool-refused", extra={"kind": type(error).__name__})
+        if self.spool is not None:
+            await asyncio.to_thread(self.spool.set_aside, payload)
+
+    async def _gone(self, rows: Sequence[Spoolable]) -> None:
+        if self.spool is not None:
+            await asyncio.to_thread(self.spool.remove, len(rows))
+        for row in rows:
+            if isinstance(row, DecisionRow):
+                self.behind.pop(row.claim, None)
+
+    async def _forwarded(self, rows: Sequence[Spoolable]) -> None:
+        async with asyncio.timeout(self._commit_seconds * 4), self._engine.begin() as connection:
+            transaction = Transaction(connection, now=self._clock())
+            there = await _there(connection, [row for row in rows if isinstance(row, DecisionRow)])
+            missing: list[DecisionRow] = []
+            for row in rows:
+                if isinstance(row, FeedbackCall):
+                    await self._inserts.run(connection, missing)  # whose cards it may be about
+                    missing = []
+                    await _feedback(transaction, row)
+                elif row.decision["id"] not in there:
+                    kept = await self._reclaimed(transaction, row)
+                    missing.append(kept)
+                    transaction.chain("decision", kept.decision["id"], kept.digest())
+            await self._inserts.run(connection, missing)
+            head = await self._chained(transaction)
+        self._head = head
+
+    async def _reclaimed(self, transaction: Transaction, row: DecisionRow) -> DecisionRow:
+        """It has been answered. Where another process has answered the same request too, both stay, and it says so."""
+        return row if not row.claim or await self._is_claimed(transaction, row) else row.flagged("duplicate")
+
+    async def _is_claimed(self, transaction: Transaction, row: DecisionRow) -> bool:
+        """Whether this decision is now the one that answers its request."""
+        at = row.decision["created_at"]
+        since = _text(datetime.fromisoformat(at) - REPEAT)
+        values = {"key": row.claim, "decision_id": row.decision["id"], "at": at, "since": since}
+        return (await transaction.connection.execute(self._claim, values)).first() is not None
+
+    # --- whether the database is there
+
+    def _is_down(self) -> bool:
+        return not self.state.up
+
+    async def _answers(self) -> bool:
+        """Whether it takes anything at all now."""
+        try:
+            async with asyncio.timeout(self._probe_seconds), self._engine.begin() as connection:
+                await connection.execute(_NOTHING)
+        except (SQLAlchemyError, OSError):
+            return False
+        return True
+
+    def _down(self, error: BaseException) -> None:
+        if self.state.up:
+            self.state.up, self.state.since = False, self._clock()
+            log.error("database-down", extra={"kind": type(error).__name__})
+            self._watch = asyncio.create_task(self._until_up(), name="database-watch")
+
+    async def _until_up(self) -> None:
+        """Ask again and again, beside the writing: a server that hangs holds nobody up."""
+        while not self.state.up:
+            await asyncio.sleep(self._probe_seconds)
+            if await self._answers():
+                self.state.up, self.state.since = True, None
+                log.warning("database-up")
+        self._wake()
+
+    def _wake(self) -> None:
+        self._waiting.put_nowait(_Waiting(None, None, asyncio.get_running_loop().create_future()))
+
+
+async def answered(connection: AsyncConnection, claim: str, *, since: str | None = None) -> Earlier | None:
+    """What the request of that key was answered with last, as far as its answer is still there; since an instant."""
+    found = (await connection.execute(_ANSWERED, {"claim": claim})).first()
+    if found is not None and since is not None and found.at < since:
+        return None
+    return None if found is None else Earlier(found.id, found.outcome, found.status, bytes(found.body))
+
+
+_ANSWERED: Final = (
+    select(
+        decisions.c.id,
+        decisions.c.outcome,
+        decision_answers.c.status,
+        decision_answers.c.body,
+        type_coerce(claims.c.at, String).label("at"),
+    )
+    .join(decisions, decisions.c.id == claims.c.decision_id)
+    .join(decision_answers, decision_answers.c.decision_id == decisions.c.id)
+    .where(claims.c.key == bindparam("claim"))
+)
+_NOTHING: Final = delete(claims).where(claims.c.key == "")
+"""A write that changes nothing."""
+
+_HEAD: Final = (
+    update(writers).where(writers.c.id == bindparam("writer")).values(seq=bindparam("last"), head=bindparam("end"))
+)
+
+
+def _claim(engine: AsyncEngine) -> Any:
+    """Take the key: a row when it was free, long taken, or this very decision's; none when somebody else has it."""
+    made = once(engine.dialect)(claims).values(
+        key=bindparam("key"), decision_id=bindparam("decision_id"), at=bindparam("at", type_=String())
+    )
+    return made.on_conflict_do_update(
+        index_elements=["key"],
+        set_={"decision_id": made.excluded.decision_id, "at": made.excluded.at},
+        where=(type_coerce(claims.c.at, String) < bindparam("since", type_=String()))
+        | (claims.c.decision_id == made.excluded.decision_id),
+    ).returning(claims.c.key)
+
+
+async def _registered(connection: AsyncConnection, *, now: datetime) -> Head:
+    """A new writer, behind all the others."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ORDER_OF_WRITERS})
+    last = await connection.scalar(select(writers.c.hash).order_by(writers.c.number.desc()).limit(1))
+    head = Head(str(uuid.uuid4()), 0, chain.FIRST)
+    previous = last or chain.FIRST
+    await connection.execute(
+        writers.insert().values(
+            id=head.writer,
+            started_at=now,
+            prev_hash=previous,
+            hash=chain.writer(previous, id_=head.writer, started_at=_text(now)),
+            seq=0,
+            head=head.hash,
+        )
+    )
+    return head
+
+
+async def _there(connection: AsyncConnection, rows: Sequence[DecisionRow]) -> set[str]:
+    """The ids of those that are in the database."""
+    ids = [row.decision["id"] for row in rows]
+    return set(await connection.scalars(select(decisions.c.id).where(decisions.c.id.in_(ids))))
+
+
+async def _feedback(transaction: Transaction, call: FeedbackCall) -> Kept:
+    kept, entries = await feedback.keep(
+        transaction.connection,
+        call.entries,
+        client=call.client,
+        tenant=call.tenant,
+        service=call.service,
+        received_at=call.received_at,
+    )
+    for ref, digest in entries:
+        transaction.chain("feedback", ref, digest)
+    return kept
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether it is this row that the database will not take, rather than the database that is not there."""
+    return isinstance(error, (IntegrityError, DataError)) or (
+        isinstance(error, ValueError) and not isinstance(error, OSError)
+    )
+
+
+def _fail(batch: Sequence[_Waiting]) -> None:
+    for one in batch:
+        if not one.done.done():
+            one.done.set_exception(NotRecorded("it could not be committed"))
+            one.done.exception()  # somebody who has gone away does not ask
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,82 @@
+"""Patient data go, decisions stay, and the record still verifies."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from app import cli
+from app.store.decisions import Store
+from app.store.doorbook import Refusal
+from tests.unit.app.store.test_verify import decision, files_hash
+
+NOW = datetime.now(UTC)
+
+
+async def kept(url: str) -> list[str]:
+    """Ten decisions: of the last ten days, the oldest first."""
+    made = [replace(decision(number), created_at=NOW - timedelta(days=10 - number, hours=1)) for number in range(10)]
+    async with Store(url) as store:
+        await store.keep_knowledge(files_hash(), b'{"shared/inputs.toml":"a = 1"}')
+        for one in made:
+            await store.record(one)
+        for days in (1, 8):
+            await store.note_refusal(Refusal(NOW - timedelta(days=days), "expired"))
+    return [one.id for one in made]
+
+
+def test_a_dry_run_says_what_would_go_and_removes_nothing(
+    recorded_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = asyncio.run(kept(recorded_url))
+    assert cli.main(["db", "purge", "--older-than", "5d", "--dry-run", "--db", recorded_url]) == 0
+    said = capsys.readouterr().out
+    assert "patient data of 6 decisions" in said
+    assert "1 notes of refused calls" in said
+    assert "nothing was removed" in said
+    assert asyncio.run(whole(recorded_url, ids)) == [True] * 10
+
+
+def test_it_goes_and_the_record_still_verifies(recorded_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = asyncio.run(kept(recorded_url))
+    for _ in range(2):
+        assert cli.main(["db", "purge", "--older-than", "5d", "--db", recorded_url]) == 0
+    said = capsys.readouterr().out
+    assert "removed: patient data of 6 decisions; 1 notes" in said
+    assert "removed: patient data of 0 decisions; 0 notes" in said
+    assert asyncio.run(whole(recorded_url, ids)) == [False] * 6 + [True] * 4
+    assert cli.main(["decisions", "verify", "--db", recorded_url]) == 0
+    assert "as it was written: 10 decisions (6 without patient data, removed on purpose)" in capsys.readouterr().out
+
+
+async def whole(url: str, ids: list[str]) -> list[bool]:
+    async with Store(url, role="tool") as store:
+        found = [await store.get(one) for one in ids]
+    assert None not in found, "the decisions stay"
+    return [one is not None and one.facts is not None and one.answer is not None for one in found]
+
+
+@pytest.mark.parametrize(("when", "said"), [("soon", "--older-than"), ("9999-01-01", "--older-than")])
+def test_what_is_no_time_is_refused(
+    when: str, said: str, recorded_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["db", "purge", "--older-than", when, "--db", recorded_url]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_heads_are_kept_and_expected(recorded_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(kept(recorded_url))
+    assert cli.main(["decisions", "verify", "--heads", "--db", recorded_url]) == 0
+    heads = tmp_path / "heads"
+    heads.write_text(capsys.readouterr().out)
+    assert cli.main(["decisions", "verify", "--expect", str(heads), "--db", recorded_url]) == 0
+    heads.write_text(heads.read_text().replace(" 10 ", " 11 "))
+    assert cli.main(["decisions", "verify", "--expect", str(heads), "--db", recorded_url]) == 1
+    assert "when the head was noted" in capsys.readouterr().out
+    heads.write_text("nonsense\n")
+    assert cli.main(["decisions", "verify", "--expect", str(heads), "--db", recorded_url]) == 2
+    assert "line 1" in capsys.readouterr().err

@@ -1,0 +1,412 @@
+"""One task writes: what is confirmed is durable, once, in order, whether the database is there or not."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import event, func, select
+from sqlalchemy.exc import OperationalError
+
+from app.store import verify
+from app.store.decisions import Decision, Same, Shown, Store
+from app.store.errors import NotRecorded
+from app.store.feedback import Feedback
+from app.store.models import chain, decisions, feedback, writers
+from app.store.writer import REPEAT, Earlier
+from tests import databases
+
+KNOWLEDGE = "4eb2a7d5a1b1d5f5c9e2fc8c6a1f5d36c1f3f4f8a4a6d9f0a9b7c1d2e3f40516"
+NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
+FEEDBACK = Feedback("card-1", "accepted")
+
+
+def decision(**changes: Any) -> Decision:
+    made = Decision(
+        id=str(uuid.uuid4()),
+        created_at=datetime.now(UTC),
+        client="ehr",
+        tenant="hospital",
+        service="anakinra-ruxolitinib-patient-view",
+        hook="patient-view",
+        hook_instance="instance",
+        request_digest="d" * 64,
+        knowledge_hash=KNOWLEDGE,
+        outcome="card",
+        status=200,
+        answer=b'{"cards":[]}',
+        patient="patient-canary",
+        facts=b"facts-canary",
+    )
+    return replace(made, **changes)
+
+
+class Broken:
+    """A switch in front of the database: while it is off every statement fails as if the server had gone."""
+
+    def __init__(self, store: Store) -> None:
+        self.off = False
+        self.commits = 0
+        for engine in (store._engine, store._reading):
+            event.listen(engine.sync_engine, "before_cursor_execute", self._stop)
+        event.listen(store._engine.sync_engine, "commit", self._count)
+
+    def _stop(self, *_: object) -> None:
+        if self.off:
+            raise OperationalError("statement", {}, Exception("gone"))
+
+    def _count(self, _: object) -> None:
+        self.commits += 1
+
+
+@asynccontextmanager
+async def opened(path: Path, **options: Any) -> AsyncIterator[Store]:
+    database = databases.at_first_start(path / "d.db")
+    store = Store(database.url, **{"spool": path / "d.db.spool"} | options)
+    store._writer._probe_seconds = 0.02
+    async with store:
+        await store.keep_knowledge(KNOWLEDGE, b"{}")
+        yield store
+
+
+async def until(reached: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not reached():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def ids(store: Store) -> list[str]:
+    """In the order of the chain."""
+    async with store._reading.connect() as connection:
+        order = (
+            select(chain.c.ref)
+            .join(writers, writers.c.id == chain.c.writer)
+            .where(chain.c.kind == "decision")
+            .order_by(writers.c.number, chain.c.seq)
+        )
+        return list(await connection.scalars(order))
+
+
+async def faults(store: Store) -> list[str]:
+    async with store._reading.connect() as connection:
+        found = [str(fault) async for fault in verify.faults(connection)]
+    return [fault for fault in found if not fault.startswith("knowledge ")]
+
+
+async def flags(store: Store) -> dict[str, list[str]]:
+    async with store._reading.connect() as connection:
+        return {row.id: row.flags for row in await connection.execute(select(decisions.c.id, decisions.c.flags))}
+
+
+async def test_what_waits_is_committed_together(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        switch = Broken(store)
+        made = [decision() for _ in range(200)]
+        await asyncio.gather(*map(store.record, made))
+        assert await ids(store) == [one.id for one in made]
+        assert switch.commits <= 200 / 64 + 2
+        assert await faults(store) == []
+
+
+async def test_one_that_cannot_be_written_holds_up_nobody(tmp_path: Path) -> None:
+    shown = (Shown(str(uuid.uuid4()), "protocol", "info"),)
+    async with opened(tmp_path) as store:
+        good, bad = [decision() for _ in range(10)], decision(knowledge_hash="unknown")
+        made = [*good[:5], bad, decision(cards=shown), decision(cards=shown), *good[5:]]
+        ended = await asyncio.gather(*map(store.record, made), return_exceptions=True)
+        failed = [one for one, how in zip(made, ended, strict=True) if isinstance(how, NotRecorded)]
+        assert failed == [bad, made[7]]
+        assert set(await ids(store)) == {one.id for one in made} - {one.id for one in failed}
+        assert await faults(store) == []
+
+
+async def test_who_goes_away_takes_nothing_back(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        made = decision()
+        task = asyncio.create_task(store.record(made))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    async with opened(tmp_path) as store:
+        assert await ids(store) == [made.id]
+
+
+async def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        pass
+    with pytest.raises(NotRecorded):
+        await store.record(decision())
+
+
+async def test_closing_writes_what_waits(tmp_path: Path) -> None:
+    store = Store(databases.at_first_start(tmp_path / "d.db").url, spool=tmp_path / "d.db.spool")
+    await store.open()
+    await store.keep_knowledge(KNOWLEDGE, b"{}")
+    tasks = [asyncio.create_task(store.record(decision())) for _ in range(100)]
+    await asyncio.sleep(0)
+    await store.close()
+    assert [type(how) for how in await asyncio.gather(*tasks, return_exceptions=True)] == [type(None)] * 100
+
+
+# --- the same request again
+
+
+async def test_a_repeat_finds_its_answer_for_ten_minutes(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        made = decision(claim="c" * 64)
+        same = Same("ehr", "hospital", made.service, "instance", made.request_digest)
+        assert await store.record(made) is None
+        now = datetime.now(UTC)
+        found = (await store.before(same, claim="c" * 64, now=now)).answer
+        assert found == Earlier(made.id, "card", 200, b'{"cards":[]}')
+        assert (await store.before(same, claim="c" * 64, now=now + REPEAT + timedelta(seconds=1))).answer is None
+        assert (await store.before(same, claim="o" * 64, now=now)).answer is None
+
+
+async def test_who_comes_second_with_the_same_request_gets_the_first_answer(tmp_path: Path) -> None:
+    first, second = decision(claim="c" * 64), decision(claim="c" * 64, answer=b"another")
+    async with opened(tmp_path) as one, Store(databases.at_first_start(tmp_path / "d.db").url, role="tool") as two:
+        ended = await asyncio.gather(one.record(first), two.record(second))
+        winner = first if ended[0] is None else second
+        assert {how for how in ended if how is not None} == {Earlier(winner.id, "card", 200, winner.answer or b"")}
+        assert await ids(one) == [winner.id]
+        assert await faults(one) == []
+
+
+async def test_an_old_claim_does_not_count(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        first = decision(claim="c" * 64)
+        second = decision(claim="c" * 64, created_at=first.created_at + REPEAT + timedelta(seconds=1))
+        await store.record(first)
+        assert await store.record(second) is None
+        assert await ids(store) == [first.id, second.id]
+
+
+async def test_a_hook_instance_with_another_question_is_seen(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        made = decision()
+        await store.record(made)
+        same = Same("ehr", "hospital", made.service, "instance", made.request_digest)
+        assert not (await store.before(same, claim="x", now=NOW)).reused
+        assert (await store.before(replace(same, request_digest="e" * 64), claim="x", now=NOW)).reused
+        for other in ("client", "tenant", "service", "hook_instance"):
+            elsewhere = replace(same, request_digest="e" * 64, **{other: "other"})
+            assert not (await store.before(elsewhere, claim="x", now=NOW)).reused
+
+
+# --- without the database
+
+
+async def test_what_the_database_does_not_take_waits_in_the_spool(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        switch = Broken(store)
+        before, during, after = ([decision() for _ in range(5)] for _ in range(3))
+        for one in before:
+            await store.record(one)
+        switch.off = True
+        for one in during:
+            assert await store.record(one) is None
+        found = await store.readiness()
+        assert (found.database, found.spool, found.entries, found.spooled) == (False, True, 5, 5)
+        switch.off = False
+        for one in after:
+            await store.record(one)
+        await until(lambda: store.now().entries == 0)
+        assert await ids(store) == [one.id for one in (*before, *during, *after)]
+        assert await faults(store) == []
+        found = await store.readiness()
+        assert (found.database, found.entries) == (True, 0)
+        said = await flags(store)
+        assert [said[one.id] for one in during] == [["spooled"]] * 5
+        assert [said[one.id] for one in before] == [[]] * 5
+
+
+async def test_a_repeat_is_known_while_the_database_is_down(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        switch = Broken(store)
+        switch.off = True
+        made = decision(claim="c" * 64)
+        same = Same("ehr", "hospital", made.service, "instance", made.request_digest)
+        await store.record(made)
+        assert (await store.before(same, claim="c" * 64, now=NOW)).answer == Earlier(
+            made.id, "card", 200, made.answer or b""
+        )
+        assert (await store.before(same, claim="other", now=NOW)).answer is None
+
+
+async def test_the_next_process_writes_what_the_last_one_left(tmp_path: Path) -> None:
+    made = [decision(claim=str(number) * 64) for number in range(3)]
+    async with opened(tmp_path) as store:
+        switch = Broken(store)
+        switch.off = True
+        for one in made:
+            await store.record(one)
+    async with opened(tmp_path) as store:
+        await until(lambda: store.now().entries == 0)
+        assert await ids(store) == [one.id for one in made]
+        assert await faults(store) == []
+
+
+async def test_what_was_committed_unconfirmed_is_not_written_twice(tmp_path: Path) -> None:
+    """The answer to the commit was lost: the entries are in the database and in the spool."""
+    async with opened(tmp_path) as store:
+        switch = Broken(store)
+        made = decision(claim="c" * 64)
+        committed = store._writer._committed
+
+        async def unconfirmed(batch: Any, **_: Any) -> list[Any]:
+            await committed(batch)
+            raise TimeoutError
+
+        store._writer._committed = unconfirmed  # type: ignore[method-assign]
+        await store.record(made)
+        store._writer._committed = committed  # type: ignore[method-assign]
+        await until(lambda: store.now().entries == 0)
+        assert await ids(store) == [made.id]
+        assert await faults(store) == []
+        assert switch.commits >= 1
+
+
+async def test_a_connection_that_breaks_after_the_commit_costs_nobody_the_answer(tmp_path: Path) -> None:
+    """The server went and came back: what was committed is there, and each entry is asked for alone."""
+    async with opened(tmp_path) as store:
+        made = [decision() for _ in range(3)]
+        committed, broken = store._writer._committed, []
+
+        async def once(batch: Any, *, again: bool = False) -> list[Any]:
+            results = await committed(batch, again=again)
+            if not broken:
+                broken.append(len(batch))
+                raise OperationalError("statement", {}, Exception("gone"))
+            return results
+
+        store._writer._committed = once  # type: ignore[method-assign]
+        assert [*await asyncio.gather(*map(store.record, made))] == [None] * 3
+        assert broken == [3]
+        assert await ids(store) == [one.id for one in made]
+        assert await faults(store) == []
+
+
+async def test_feedback_waits_too_and_finds_its_card(tmp_path: Path) -> None:
+    card = str(uuid.uuid4())
+    async with opened(tmp_path) as store:
+        switch = Broken(store)
+        switch.off = True
+        made = decision(cards=(Shown(card, "protocol", "info"),))
+        await store.record(made)
+        kept = await store.keep_feedback(
+            [replace(FEEDBACK, card=card, comment="canary")],
+            client="ehr",
+            tenant="hospital",
+            service=made.service,
+            received_at=NOW,
+        )
+        assert kept is None
+        switch.off = False
+        await until(lambda: store.now().entries == 0)
+        async with store._reading.connect() as connection:
+            assert (await connection.execute(select(feedback.c.card, feedback.c.decision_id))).all() == [
+                (card, made.id)
+            ]
+        assert await faults(store) == []
+
+
+async def test_a_full_spool_refuses_and_recovers(tmp_path: Path) -> None:
+    async with opened(tmp_path, spool_bytes=256 * 1024) as store:
+        switch = Broken(store)
+        switch.off = True
+        made = [decision(facts=b"x" * 20_000) for _ in range(100)]
+        ended = [*await asyncio.gather(*map(store.record, made), return_exceptions=True)]
+        taken = [one.id for one, how in zip(made, ended, strict=True) if how is None]
+        assert 5 < len(taken) < 20
+        assert {type(how) for how in ended} == {type(None), NotRecorded}
+        assert not (await store.readiness()).spool
+        switch.off = False
+        await until(lambda: store.now().entries == 0)
+        assert await ids(store) == taken
+        await store.record(decision())
+        found = await store.readiness()
+        assert found.database
+        assert found.spool
+
+
+async def test_what_the_database_never_takes_is_set_aside(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        switch = Broken(store)
+        switch.off = True
+        bad, good = decision(knowledge_hash="unknown"), decision()
+        await store.record(bad)
+        await store.record(good)
+        switch.off = False
+        await until(lambda: store.now().entries == 0)
+        assert await ids(store) == [good.id]
+        assert store.now().damaged == 1
+        kept = [
+            path
+            for path in (tmp_path / "d.db.spool").rglob("*")
+            if path.is_file() and bad.id.encode() in path.read_bytes()
+        ]
+        assert len(kept) == 1
+
+
+async def test_what_is_no_entry_is_set_aside(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        assert store._spool is not None
+        store._spool.append([b"nonsense", msgspec.msgpack.encode({"type": "other"})], now=NOW)
+        made = decision()
+        await store.record(made)
+        await until(lambda: store.now().entries == 0)
+        assert await ids(store) == [made.id]
+        assert store.now().damaged >= 1
+
+
+async def test_a_database_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        store._writer._commit_seconds = 0.05
+        hanging = asyncio.Event()
+
+        async def hangs(*_: object, **__: object) -> bool:
+            await hanging.wait()
+            return True
+
+        committed, answers = store._writer._committed, store._writer._answers
+        store._writer._committed = hangs  # type: ignore[method-assign, assignment]
+        store._writer._answers = hangs  # type: ignore[method-assign]
+        first = asyncio.create_task(store.record(decision()))
+        await asyncio.sleep(0.01)
+        store._writer._down(TimeoutError())
+        hanging.set()
+        await asyncio.gather(first, return_exceptions=True)
+        store._writer._committed, store._writer._answers = committed, answers  # type: ignore[method-assign]
+        await until(lambda: store._writer.state.up)
+        made = decision()
+        await store.record(made)
+        assert made.id in await ids(store)
+
+
+async def test_without_a_spool_nothing_is_confirmed_that_is_not_there() -> None:
+    async with Store("sqlite+aiosqlite:///:memory:") as store:
+        await store.keep_knowledge(KNOWLEDGE, b"{}")
+        switch = Broken(store)
+        switch.off = True
+        with pytest.raises(NotRecorded):
+            await store.record(decision())
+        switch.off = False
+
+
+async def test_each_process_has_a_chain_of_its_own(tmp_path: Path) -> None:
+    for _ in range(3):
+        async with opened(tmp_path) as store:
+            await store.record(decision())
+    async with opened(tmp_path) as store, store._reading.connect() as connection:
+        assert await connection.scalar(select(func.count()).select_from(writers)) == 3
+        assert [head.seq for head in await verify.heads(connection)] == [1, 1, 1]
+        assert await faults(store) == []
