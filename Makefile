@@ -19,6 +19,9 @@ HAPI_ARGS ?=
 PYTEST_ARGS ?=
 # Processes that share the whole suite; one that has done its half takes from the end of the other's.
 TEST_PROCESSES ?= 2
+# The tests that keep something in a database (tests/databases.py).
+POSTGRES_TESTS := tests/unit/app/store tests/unit/app/stats tests/unit/app/test_replay.py tests/unit/app/test_trust.py \
+    tests/unit/app/test_service.py tests/integration tests/contract
 # Branch coverage, in percent, below which `make test` fails for the packages that decide or translate.
 COVERAGE_GATE ?= 100
 COVERAGE_GATED := cds_hooks/*,fhir_mappings/*,app/clinical/*
@@ -27,6 +30,8 @@ BENCH_ARGS ?=
 MUTATION_ARGS ?=
 # Options of the security report: --size small|full|huge, --area NAME.
 SECURITY_ARGS ?=
+# Options of the durability report: --size small|full, --area NAME, --without NAME.
+DURABILITY_ARGS ?=
 UV ?= uv
 
 PY := $(VENV)/bin/python
@@ -38,8 +43,8 @@ DEV := $(VENV)/.installed-dev
 # An environment whose interpreter has gone (an upgrade, another machine) is made anew, and filled anew.
 $(shell [ -x $(PY) ] || rm -f $(LOCKED) $(PROJECT) $(DEV))
 
-.PHONY: help demo hapi install dev test quick-test test-hapi test-oauth coverage lint types borders check openapi safety-file \
-    knowledge-page mutation security-report bill-of-materials bench bench-gateway bench-scope lock install-check clean distclean
+.PHONY: help demo hapi install dev test quick-test test-hapi test-oauth test-postgres coverage lint types borders check openapi safety-file \
+    knowledge-page mutation security-report durability bill-of-materials bench bench-gateway bench-scope lock install-check clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -83,6 +88,12 @@ test-oauth: $(DEV) ## Backend Services against a real authorisation server (need
 	@echo '== a real authorisation server'
 	@RESCUE_CDS_REQUIRE=oauth $(PY) -m pytest tests/oauth $(PYTEST_ARGS)
 
+test-postgres: $(DEV) ## the tests of the record on PostgreSQL instead of SQLite (needs the distribution's package postgresql)
+	@echo '== the record on PostgreSQL'
+	@RESCUE_CDS_TEST_DATABASE=postgresql RESCUE_CDS_REQUIRE="postgresql$${RESCUE_CDS_REQUIRE:+,$$RESCUE_CDS_REQUIRE}" \
+	    $(PY) -m pytest -n $(TEST_PROCESSES) --dist worksteal -m 'not sqlite' \
+	    $(or $(strip $(PYTEST_ARGS)),$(POSTGRES_TESTS))
+
 coverage: $(DEV) ## report the coverage of the last whole test run and hold the gate
 	@echo '== branch coverage, reported'
 	@$(PY) -m coverage report --skip-covered --skip-empty --omit='$(COVERAGE_GATED)'
@@ -125,6 +136,9 @@ mutation: $(DEV) ## does a signed case notice each change of the knowledge? MUTA
 
 security-report: $(DEV) ## every security figure, from the corpora in tests/security. SECURITY_ARGS="--size full"
 	@$(PY) -m tests.security.report $(SECURITY_ARGS)
+
+durability: $(DEV) ## kill, cut and fill: nothing that was answered is lost (needs postgresql, strace). DURABILITY_ARGS="--size full"
+	@$(PY) -m tests.durability.report --side-by-side $(DURABILITY_ARGS)
 
 bill-of-materials: $(DEV) ## what is shipped, as build/sbom.cdx.json (CycloneDX) and build/licences.md
 	@$(PY) tools/bill_of_materials.py

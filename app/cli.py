@@ -23,6 +23,7 @@ from app.configuration import SettingsError
 from app.decisions import command as decisions
 from app.decisions import purge, verification
 from app.doctor import command as doctor
+from app.export import command as export
 from app.gather import BundleError
 from app.main import create_app, create_operators
 from app.observe import logs
@@ -126,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     purge.register(database.register(commands, address=_database), address=_database)
     decided = decisions.register(commands, address=_database)
     verification.register(decided, address=_database)
+    export.register(decided)
 
     show = commands.add_parser("demo", help="the service, a FHIR sandbox with synthetic ICU patients, and a page")
     show.add_argument(

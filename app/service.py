@@ -127,6 +127,9 @@ class HookService:
             _instance(call.request.hook_instance),
             calls.digest(call.request),
         )
+        snoozing = call.switches.snooze
+        since = None if snoozing is None else call.now - timedelta(hours=snoozing.hours)
+        await self.store.tidy(now=call.now, snoozed_since=since)
         before = await self.store.before(asked, claim=_claim(call), now=call.now)
         if before.answer is not None:
             self.metrics.replayed()
@@ -186,7 +189,6 @@ class HookService:
         digest = snooze.user_digest(user, tenant=call.caller.tenant.name)
         mine = Snooze(call.caller.client, digest, call.patient_id, call.kind, call.state)
         since = call.now - timedelta(hours=chosen.hours)
-        await self.store.tidy(now=call.now, snoozed_since=since)
         try:
             shown = await self.store.was_shown(mine, since=since)
             repeat = shown and await self.store.is_repeat(

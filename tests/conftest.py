@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.store import decisions
 from tests import databases
 from tests.databases import Database
 from tests.postgres import Server
@@ -18,11 +19,13 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 @pytest.fixture(autouse=True)
-def databases_go() -> Iterator[None]:
-    """What a test made on a server is dropped after it; what was made for several stays."""
+def databases_go(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test made on a server is dropped after it; what was made for several stays. No test finds another's
+    spool."""
     if not databases.is_postgresql():
         yield
         return
+    monkeypatch.setattr(decisions, "SPOOL", tmp_path_factory.mktemp("spool"))
     known = databases.known()
     yield
     databases.forget(known)

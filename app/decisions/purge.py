@@ -62,8 +62,9 @@ async def _purged(url: str, *, before: datetime, dry_run: bool) -> int:
         return 0
     removed = 0
     async with Store(url, role="tool") as store:
-        while some := await store.purge_some(before=before):
-            removed += some
+        since = found.oldest
+        while (step := await store.purge_some(before=before, since=since)).decisions:
+            since, removed = step.newest, removed + step.decisions
             say(f"rescue-cds: {removed} of {found.decisions}")
         refusals = await store.purge_notes(before=before)
     terminal.show(f"removed: patient data of {removed} decisions; {refusals} notes of refused calls")

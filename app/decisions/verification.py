@@ -78,7 +78,7 @@ async def _verified(url: str, *, expected: list[Head], heads: bool) -> int:
         terminal.show(f"and {found - _SHOWN} more")
     tell = say if heads and not found else terminal.show
     tell(
-        f"{'not as it was written: ' + str(found) + ' rows' if found else 'as it was written'}: {count.decisions} "
+        f"{f'not as it was written, rows: {found}' if found else 'as it was written'}: {count.decisions} "
         f"decisions ({count.removed} without patient data, removed on purpose), {count.feedback} entries of feedback, "
         f"{count.entries} entries of {count.writers} chains"
     )

@@ -108,6 +108,8 @@ def refused(row: TurnedAway) -> Json:
 
 def _query(made: Made, role: str, *, entity: Json) -> Json:
     server = {"display": f"the FHIR server of {made.tenant}"}
+    if access := made.reading.get("access"):
+        entity = entity | {"detail": [*entity.get("detail", ()), *_details([("access", access)])]}
     return _event(
         id_of(made.id, role),
         profile=PATIENT_QUERY,

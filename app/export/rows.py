@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from typing import Any, Final
 
 import msgspec
@@ -165,9 +166,10 @@ _MADE = (
     )
     .outerjoin(decision_facts, decision_facts.c.decision_id == decisions.c.id)
     .outerjoin(decision_answers, decision_answers.c.decision_id == decisions.c.id)
-    .order_by(decisions.c.created_at, decisions.c.id)
-    .limit(PAGE)
 )
+_KEYS = select(decisions.c.id).order_by(decisions.c.created_at, decisions.c.id).limit(PAGE)
+"""The page by its keys first: what is sorted are these, and not facts and answers with them."""
+
 _CARDS = select(decision_cards).order_by(decision_cards.c.decision_id, decision_cards.c.name)
 _TOLD = (
     select(
@@ -205,14 +207,16 @@ async def made(engine: AsyncEngine, window: Window, *, after: Cursor) -> AsyncIt
     at = after
     while True:
         async with _snapshot(engine) as connection:
-            found = (await connection.execute(_MADE.where(*_chosen(window), *_later(at)))).mappings().all()
-            ids = [row["id"] for row in found]
+            ids = (await connection.execute(_KEYS.where(*_chosen(window), *_later(at)))).scalars().all()
+            whole = (await connection.execute(_MADE.where(decisions.c.id.in_(ids)))).mappings().all()
             shown = (await connection.execute(_CARDS.where(decision_cards.c.decision_id.in_(ids)))).mappings().all()
-        if not found:
+        if not ids:
             return
-        yield [_made(row, [card for card in shown if card["decision_id"] == row["id"]]) for row in found]
-        at = Cursor(found[-1]["created_at"], found[-1]["id"])
-        if len(found) < PAGE:
+        found = {row["id"]: row for row in whole}
+        cards = {id_: [*rows] for id_, rows in groupby(shown, key=lambda card: card["decision_id"])}
+        yield [_made(found[id_], cards.get(id_, ())) for id_ in ids]
+        at = Cursor(found[ids[-1]]["created_at"], ids[-1])
+        if len(ids) < PAGE:
             return
 
 

@@ -66,7 +66,7 @@ UVICORN: Final = frozenset(
 """Its texts that say something to an operator, kept without what would be filled in. Any other may be built of data:
 a failed start comes as the text of a whole traceback."""
 
-_SILENCED: Final = ("httpx", "httpcore", "aiohttp", "aiosqlite", "uvicorn.access", "uvicorn.asgi")
+_SILENCED: Final = ("httpx", "httpcore", "aiohttp", "aiosqlite", "alembic", "uvicorn.access", "uvicorn.asgi")
 _LONGEST: Final = 200
 _EVENT: Final = re.compile(r"[a-z][a-z \-]{0,60}")
 _encode = msgspec.json.Encoder(order="deterministic").encode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,12 +34,16 @@ from app.store.models import (
     knowledge,
     snoozes,
 )
+from app.store.retention import Step
 from app.store.rows import DecisionRow, FeedbackCall
 from app.store.spool import Spool
 from app.store.writer import REPEAT, Earlier, Transaction, Writer, answered
 
 READ_SECONDS: Final = 0.3
 """How long a hook waits for what was decided before; without it the hook is evaluated."""
+
+SPOOL: Final = Path("rescue-cds-spool")
+"""In the working directory, where PostgreSQL keeps the decisions and nothing else is configured."""
 
 SPOOL_BYTES: Final = 64 * 1024 * 1024
 """Some hours of a busy ward: a decision takes 20 to 80 kB."""
@@ -205,13 +210,15 @@ class Store:
         await self.close()
 
     async def keep_knowledge(self, digest: str, files: bytes) -> None:
-        """Keep the knowledge files under their hash; decisions can only refer to what is kept. Raises NotRecorded."""
+        """Keep the knowledge files under their hash; decisions can only refer to what is kept, and what the spool holds
+        waits for it too. Raises NotRecorded."""
         keep = once(self._engine.dialect)(knowledge).on_conflict_do_nothing()
 
         async def kept(transaction: Transaction) -> None:
             await transaction.connection.execute(keep, {"hash": digest, "files": files})
 
         await self._writer.do(kept)
+        self._writer.forward()
 
     async def knowledge(self, digest: str) -> bytes | None:
         """The knowledge files of that hash. Raises BadDatabase."""
@@ -242,11 +249,12 @@ class Store:
     async def before(self, decision_of: Same, *, claim: str, now: datetime) -> Before:
         """What was decided before on the same request, and on the same hookInstance. Nothing where the database does
         not say it in time: then the hook is evaluated."""
-        if claim in self._writer.behind:
-            return Before(self._writer.behind[claim])
+        since = as_text(now - REPEAT, Instant()) or ""
+        behind = self._writer.behind(claim, since=since)
+        if behind is not None:
+            return Before(behind)
         if not self._writer.state.up:
             return Before()
-        since = as_text(now - REPEAT, Instant())
         mine = (
             (decisions.c.hook_instance == decision_of.hook_instance)
             & (decisions.c.client == decision_of.client)
@@ -359,22 +367,26 @@ class Store:
         """Remove the facts and answers of all decisions about a tenant's patient, and what was typed about their cards;
         how many decisions that were. The same id at another hospital is another person's.
 
-        The decisions stay, without anything that says whose they were. Raises NotRecorded.
+        The decisions stay, without anything that says whose they were. A few hundred in each transaction, so that it
+        can be done at all beside the calls; raises NotRecorded, and can be asked for again.
         """
 
         async def removed(transaction: Transaction) -> int:
             return await retention.remove_patient(transaction, patient, tenant=tenant)
 
-        return int(await self._writer.do(removed))
+        count = 0
+        while some := int(await self._writer.do(removed)):
+            count += some
+        return count
 
-    async def purge_some(self, *, before: datetime) -> int:
-        """Remove the patient data of the next few hundred older decisions; how many, 0 at the end. Raises
-        NotRecorded."""
+    async def purge_some(self, *, before: datetime, since: datetime | None = None) -> Step:
+        """Remove the patient data of the next few hundred older decisions, of none at the end. Raises NotRecorded."""
 
-        async def removed(transaction: Transaction) -> int:
-            return await retention.remove_some(transaction, before=before)
+        async def removed(transaction: Transaction) -> Step:
+            return await retention.remove_some(transaction, before=before, since=since)
 
-        return int(await self._writer.do(removed))
+        step: Step = await self._writer.do(removed)
+        return step
 
     async def purge_notes(self, *, before: datetime) -> int:
         """Remove older notes of the door; how many. What was removed stands in no file any more. Raises NotRecorded."""
@@ -384,10 +396,10 @@ class Store:
 
         count = int(await self._writer.do(removed))
         if self._engine.dialect.name == "sqlite":
-            with suppress(SQLAlchemyError):  # a reader is in the way: it is done at the next occasion
+            with suppress(SQLAlchemyError, sqlite3.Error):  # a reader is in the way: it is done at the next occasion
                 async with self._engine.connect() as connection:
-                    autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
-                    await autocommit.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                    driver: Any = (await connection.get_raw_connection()).driver_connection
+                    await driver.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")  # outside of any transaction
         return count
 
     @asynccontextmanager
@@ -448,5 +460,5 @@ def _spool(url: URL, chosen: Path | None, *, most_bytes: int) -> Spool | None:
     if address.in_memory(url):
         return None
     file = address.file(url)
-    beside = Path("rescue-cds-spool") if file is None else file.with_name(f"{file.name}.spool")
+    beside = SPOOL if file is None else file.with_name(f"{file.name}.spool")
     return Spool(chosen or beside, most_bytes=most_bytes)

@@ -32,6 +32,10 @@ AT_ONCE: Final = 200
 """Decisions of one transaction: a running service waits for no more than these."""
 
 
+CLAIMS_AT_ONCE: Final = 5000
+"""Of one transaction, of which there is one a minute; a process answers some thousand calls in that time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Purged:
     """What was removed, or would be: decisions whose patient data, and notes of the door."""
@@ -42,25 +46,36 @@ class Purged:
     newest: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How many decisions' patient data were removed, and how old the newest of these is: the next step begins there."""
+
+    decisions: int
+    newest: datetime | None = None
+
+
 async def remove_patient(transaction: Transaction, patient: str, *, tenant: str) -> int:
-    """Remove everything about a tenant's patient; how many decisions that were."""
+    """Remove what there is of the next decisions about a tenant's patient; how many that were, 0 at the end."""
     of_patient = (
         select(decision_facts.c.decision_id)
         .join(decisions, decisions.c.id == decision_facts.c.decision_id)
         .where((decision_facts.c.patient == patient) & (decisions.c.tenant == tenant))
+        .limit(AT_ONCE)
     )
     ids = list((await transaction.connection.scalars(of_patient)).all())
     await transaction.connection.execute(delete(snoozes).where(snoozes.c.patient == patient))
-    for start in range(0, len(ids), AT_ONCE):
-        await _remove(transaction, ids[start : start + AT_ONCE])
-    return len(ids)
-
-
-async def remove_some(transaction: Transaction, *, before: datetime) -> int:
-    """Remove the patient data of the next decisions that are older; how many decisions that were, 0 at the end."""
-    ids: list[str] = [*await transaction.connection.scalars(_older(before).limit(AT_ONCE))]
     await _remove(transaction, ids)
     return len(ids)
+
+
+async def remove_some(transaction: Transaction, *, before: datetime, since: datetime | None = None) -> Step:
+    """Remove the patient data of the next decisions that are older; of none at the end.
+
+    `since` spares a look at all that were purged in earlier years: the service waits while it is looked for.
+    """
+    found = (await transaction.connection.execute(_older(before, since=since).limit(AT_ONCE))).all()
+    await _remove(transaction, [row.id for row in found])
+    return Step(len(found), found[-1].created_at if found else None)
 
 
 async def forget(transaction: Transaction, *, before: datetime) -> int:
@@ -85,21 +100,24 @@ async def outlook(connection: AsyncConnection, *, before: datetime) -> Purged:
 
 
 async def tidy(connection: AsyncConnection, *, claimed_before: datetime, shown_before: datetime | None) -> None:
-    """Remove what nobody asks for any more; it is no part of the record."""
-    await connection.execute(delete(claims).where(claims.c.at < claimed_before))
+    """Remove what nobody asks for any more; it is no part of the record. Not all of what has piled up at once: calls
+    wait meanwhile."""
+    old = select(claims.c.key).where(claims.c.at < claimed_before).order_by(claims.c.at).limit(CLAIMS_AT_ONCE)
+    await connection.execute(delete(claims).where(claims.c.key.in_(old)))
     if shown_before is not None:
         await connection.execute(delete(snoozes).where(snoozes.c.shown_at < shown_before))
 
 
-def _older(before: datetime) -> Select[tuple[str]]:
+def _older(before: datetime, *, since: datetime | None = None) -> Select[tuple[str, datetime]]:
     """Decisions with anything that can be removed, oldest first."""
     has_facts = select(decision_facts.c.decision_id).where(decision_facts.c.decision_id == decisions.c.id).exists()
     has_answer = select(decision_answers.c.decision_id).where(decision_answers.c.decision_id == decisions.c.id).exists()
-    return (
-        select(decisions.c.id)
+    older = (
+        select(decisions.c.id, decisions.c.created_at)
         .where((decisions.c.created_at < before) & (has_facts | has_answer))
         .order_by(decisions.c.created_at, decisions.c.id)
     )
+    return older if since is None else older.where(decisions.c.created_at >= since)
 
 
 async def _remove(transaction: Transaction, ids: Sequence[str]) -> None:

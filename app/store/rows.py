@@ -129,7 +129,7 @@ class Inserts:
             ),
         )
         snoozes = {_key(row.snooze): row.snooze for row in rows if row.snooze is not None}
-        await self.snoozes.run(connection, snoozes.values())
+        await self.snoozes.run(connection, (snoozes[key] for key in sorted(snoozes)))  # one order: no deadlock
 
 
 def _key(snooze: Mapping[str, str]) -> tuple[str, ...]:

@@ -176,6 +176,18 @@ class Spool:
         self._drop_spent()
         return found
 
+    def since(self, moment: datetime) -> Iterator[_Data]:
+        """The entries that were appended since then, one after the other. What cannot be read is left to `oldest`."""
+        first = (moment - _EPOCH) // _MICROSECOND
+        with contextlib.closing(_Files()) as files, contextlib.suppress(OSError):
+            for entry in self._entries:
+                frame = entry.frame
+                if frame.at >= first:
+                    data = files.read(entry.segment.path, start=frame.start, size=frame.end - frame.start)
+                    payload = frames.payload_of(data, salt=entry.segment.stream.salt, number=frame.number)
+                    if payload is not None:
+                        yield payload
+
     def remove(self, count: int) -> None:
         """The oldest `count` are in the database. Raises ValueError when there are not so many.
 

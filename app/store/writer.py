@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import msgspec
 from sqlalchemy import String, bindparam, delete, select, text, type_coerce, update
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.store import chain, feedback
@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 TOGETHER: Final = 64
 """Entries of one transaction."""
 
+FORWARDED_TOGETHER: Final = 16
+"""Entries of the spool in one transaction: few enough for the time of a commit, since new ones wait meanwhile."""
+
 COMMIT_SECONDS: Final = 2.0
 """How long a transaction may take before its entries go to the spool; a hook's whole budget is about as long."""
 
@@ -49,7 +52,14 @@ _PROBE_SECONDS: Final = 0.5
 """How often a database that is down is tried again."""
 
 _ATTEMPTS: Final = 3
-"""What the database that answers does not take as often is set aside."""
+"""What the database refuses as often is set aside."""
+
+_LONGEST_PAUSE: Final = 16
+"""How many times longer than at first a database is left alone that answers, and takes nothing all the same."""
+
+_OF_THE_ROW: Final = ("22", "23", "54")
+"""SQLSTATE classes that say that the data are at fault: as data, against a constraint, or over a limit (PostgreSQL,
+appendix A of its manual). A full disk, a lock, a deadlock or a missing permission are nobody's row."""
 
 _CLOSE_SECONDS: Final = 10.0
 _ORDER_OF_WRITERS: Final = 7_283_366
@@ -126,17 +136,24 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._closing = False
-        self.behind: dict[str, Earlier] = {}
-        """Answers whose decisions are in the spool, by their claims."""
+        self._behind: dict[str, tuple[str, Earlier]] = {}
+        """Answers whose decisions are in the spool, and when they were decided, by their claims."""
+        self._relapses = 0
+        """How often the database went away since it took something last."""
+        self._forwards = False
 
     async def start(self) -> None:
         """Begin to write; what an earlier process left in the spool is written first."""
         self._closing = False
         if self.spool is not None:
-            for payload in await asyncio.to_thread(self.spool.oldest, self.spool.entries):
-                with suppress(msgspec.MsgspecError):  # the forwarder sets it aside
-                    self._remember(unpacked(payload))
+            await asyncio.to_thread(self._recall, self.spool, since=self._clock() - REPEAT)
         self._task = asyncio.create_task(self._run(), name="writer")
+
+    def forward(self) -> None:
+        """From now on the spool is emptied into the database: what its entries refer to is there."""
+        if not self._forwards:
+            self._forwards = True
+            self._wake()
 
     async def aclose(self) -> None:
         """Write what waits, for a bounded time, and end."""
@@ -144,12 +161,9 @@ class Writer:
             return
         self._closing = True
         self._wake()
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._task
-        except TimeoutError:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -198,13 +212,17 @@ class Writer:
             if batch:
                 try:
                     await self._write(batch)
-                except Exception as error:
+                except BaseException as error:
+                    self._head = None
+                    _fail(batch)  # nobody waits for a writer that has gone
+                    if not isinstance(error, Exception):
+                        raise
                     log.exception("fault", extra={"kind": type(error).__name__})
-                    _fail(batch)
-            if self._spooled and self.state.up and not self._closing:
+            if self._can_forward and not self._closing:
                 try:
                     await self._forward()
                 except Exception as error:  # it stays in the spool, and is tried again
+                    self._head = None
                     log.exception("fault", extra={"kind": type(error).__name__})
                     await asyncio.sleep(self._probe_seconds)
 
@@ -212,11 +230,15 @@ class Writer:
     def _spooled(self) -> bool:
         return self.spool is not None and self.spool.entries > 0
 
+    @property
+    def _can_forward(self) -> bool:
+        return self._forwards and self._spooled and self.state.up
+
     async def _batch(self) -> list[_Waiting]:
         """What waits; while the spool can be emptied nothing is waited for."""
         batch: list[_Waiting] = []
         with suppress(asyncio.QueueEmpty):
-            if self._spooled and self.state.up:
+            if self._can_forward:
                 await asyncio.sleep(0)
                 batch.append(self._waiting.get_nowait())
             else:
@@ -249,13 +271,22 @@ class Writer:
 
         `again`: it may have been committed without a confirmation.
         """
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         try:
             results = await self._committed(batch, again=again)
-        except (SQLAlchemyError, OSError, ValueError) as error:  # TimeoutError is an OSError
+        except Exception as error:  # noqa: BLE001  (a fault of ours too is the fault of one of them)
             self._head = None  # whether the chain has grown is not known
-            if _is_refused(error) or (len(batch) > 1 and await self._answers()):
+            if _is_refused(error):
+                _say(error)
                 return False
-            self._down(error)
+            is_slow = loop.time() - begun >= self._commit_seconds / 2
+            is_one = len(batch) == 1 and batch[0].row is not None
+            if is_one or not await self._answers():
+                self._down(error)
+            elif not is_slow:
+                _fail([one for one in batch if one.row is None])  # what came of it is not known: not a second time
+                return False
             await self._put_aside(batch)
             return True
         for one, result in zip(batch, results, strict=True):
@@ -285,15 +316,18 @@ class Writer:
                     results.append(await one.work(transaction))
             await self._inserts.run(connection, rows)
             head = await self._chained(transaction)
-        self._head = head
+        self._head, self._relapses = head, 0
         return results
 
     async def _claimed(self, transaction: Transaction, rows: Sequence[DecisionRow]) -> dict[str, Earlier]:
         """By the ids of those that come too late: the answer that the same request has been given meanwhile."""
-        earlier = {}
+        earlier: dict[str, Earlier] = {}
+        mine: dict[str, Earlier | None] = {}
         for row in sorted((row for row in rows if row.claim), key=lambda row: row.claim):  # one order: no deadlock
-            if not await self._is_claimed(transaction, row):
-                found = await answered(transaction.connection, row.claim)
+            if await self._is_claimed(transaction, row):
+                mine[row.claim] = _earlier(row)
+            else:
+                found = mine.get(row.claim) or await answered(transaction.connection, row.claim)
                 if found is not None:
                     earlier[row.decision["id"]] = found
         return earlier
@@ -351,16 +385,34 @@ class Writer:
             if not one.done.done():
                 one.done.set_result(None)
 
+    def behind(self, claim: str, *, since: str) -> Earlier | None:
+        """The answer to the request of that key whose decision is in the spool, if it was given since then."""
+        at, earlier = self._behind.get(claim, ("", None))
+        return earlier if at >= since else None
+
     def _remember(self, row: Spoolable) -> None:
-        if isinstance(row, DecisionRow) and row.claim and row.answer is not None:
-            self.behind[row.claim] = Earlier(row.decision["id"], row.decision["outcome"], row.status, row.answer)
+        if not isinstance(row, DecisionRow) or not row.claim:
+            return
+        earlier, at = _earlier(row), row.decision["created_at"]
+        if earlier is not None:
+            self._behind.pop(row.claim, None)  # so that the oldest come first
+            self._behind[row.claim] = at, earlier
+        since = _text(datetime.fromisoformat(at) - REPEAT)
+        while self._behind and (oldest := next(iter(self._behind.items())))[1][0] < since:
+            del self._behind[oldest[0]]
+
+    def _recall(self, spool: Spool, *, since: datetime) -> None:
+        """What an earlier process has answered lately and left in the spool."""
+        for payload in spool.since(since):
+            with suppress(msgspec.MsgspecError):  # the forwarder sets it aside
+                self._remember(unpacked(payload))
 
     async def _forward(self) -> None:
         """The oldest of the spool into the database, one transaction."""
         if self.spool is None:
             return
         payloads, rows = [], []
-        for payload in await asyncio.to_thread(self.spool.oldest, TOGETHER):
+        for payload in await asyncio.to_thread(self.spool.oldest, FORWARDED_TOGETHER):
             try:
                 rows.append(unpacked(payload))
             except msgspec.MsgspecError as error:
@@ -374,7 +426,7 @@ class Writer:
             return
         try:
             await self._forwarded(rows)
-        except (SQLAlchemyError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  (of each alone it is found out which)
             self._head = None
             if not _is_refused(error) and not await self._answers():
                 self._down(error)
@@ -384,19 +436,22 @@ class Writer:
         await self._gone(rows)
 
     async def _one_by_one(self, rows: Sequence[Spoolable], payloads: Sequence[bytes]) -> None:
-        """One of them cannot be written: that one only is set aside, when it is sure that it is not the database."""
+        """One of them cannot be written: that one only is set aside, when the database says that it is its data.
+
+        Whatever else keeps it out (a full disk, a lock, a connection that is still at it) passes: until then it stays.
+        """
         for row, payload in zip(rows, payloads, strict=True):
             for attempt in range(_ATTEMPTS):
                 try:
                     await self._forwarded([row])
-                except (SQLAlchemyError, OSError, ValueError) as error:
+                except Exception as error:  # noqa: BLE001  (it is kept, or stays where it is)
                     self._head = None
-                    if not _is_refused(error) and not await self._answers():
+                    if not _is_refused(error):
                         self._down(error)
                         return
-                    if _is_refused(error) or attempt == _ATTEMPTS - 1:
+                    if attempt == _ATTEMPTS - 1:  # the first time it may have come in between, unconfirmed
+                        _say(error)
                         await self._set_aside(payload, error)
-                        break
                 else:
                     break
             await self._gone([row])
@@ -411,11 +466,13 @@ class Writer:
         if self.spool is not None:
             await asyncio.to_thread(self.spool.remove, len(rows))
         for row in rows:
-            if isinstance(row, DecisionRow):
-                self.behind.pop(row.claim, None)
+            if isinstance(row, DecisionRow) and row.claim in self._behind:
+                _, earlier = self._behind[row.claim]
+                if earlier.decision_id == row.decision["id"]:  # a later one may wait behind it
+                    del self._behind[row.claim]
 
     async def _forwarded(self, rows: Sequence[Spoolable]) -> None:
-        async with asyncio.timeout(self._commit_seconds * 4), self._engine.begin() as connection:
+        async with asyncio.timeout(self._commit_seconds), self._engine.begin() as connection:
             transaction = Transaction(connection, now=self._clock())
             there = await _there(connection, [row for row in rows if isinstance(row, DecisionRow)])
             missing: list[DecisionRow] = []
@@ -430,11 +487,16 @@ class Writer:
                     transaction.chain("decision", kept.decision["id"], kept.digest())
             await self._inserts.run(connection, missing)
             head = await self._chained(transaction)
-        self._head = head
+        self._head, self._relapses = head, 0
 
     async def _reclaimed(self, transaction: Transaction, row: DecisionRow) -> DecisionRow:
-        """It has been answered. Where another process has answered the same request too, both stay, and it says so."""
-        return row if not row.claim or await self._is_claimed(transaction, row) else row.flagged("duplicate")
+        """It has been answered. Where another process has answered the same request too, both stay, and it says so;
+        an answer that was given later than a repeat's time is none."""
+        if not row.claim or await self._is_claimed(transaction, row):
+            return row
+        at = await transaction.connection.scalar(_CLAIMED_AT, {"claim": row.claim})
+        until = _text(datetime.fromisoformat(row.decision["created_at"]) + REPEAT)
+        return row.flagged("duplicate") if at is not None and at <= until else row
 
     async def _is_claimed(self, transaction: Transaction, row: DecisionRow) -> bool:
         """Whether this decision is now the one that answers its request."""
@@ -448,26 +510,30 @@ class Writer:
     def _is_down(self) -> bool:
         return not self.state.up
 
-    async def _answers(self) -> bool:
+    async def _answers(self, *, seconds: float | None = None) -> bool:
         """Whether it takes anything at all now."""
         try:
-            async with asyncio.timeout(self._probe_seconds), self._engine.begin() as connection:
+            async with asyncio.timeout(seconds or self._probe_seconds), self._engine.begin() as connection:
                 await connection.execute(_NOTHING)
-        except (SQLAlchemyError, OSError):
+        except Exception:  # noqa: BLE001  (whatever it is, it has not taken it)
             return False
         return True
 
     def _down(self, error: BaseException) -> None:
         if self.state.up:
+            self._relapses += 1
             self.state.up, self.state.since = False, self._clock()
             log.error("database-down", extra={"kind": type(error).__name__})
             self._watch = asyncio.create_task(self._until_up(), name="database-watch")
 
     async def _until_up(self) -> None:
-        """Ask again and again, beside the writing: a server that hangs holds nobody up."""
+        """Ask again and again, beside the writing: a server that hangs holds nobody up. It gets the time that a commit
+        has, since it may first have to be connected to."""
+        pause = self._probe_seconds * min(2.0 ** (self._relapses - 1), _LONGEST_PAUSE)
         while not self.state.up:
-            await asyncio.sleep(self._probe_seconds)
-            if await self._answers():
+            await asyncio.sleep(pause)
+            pause = self._probe_seconds
+            if await self._answers(seconds=max(self._probe_seconds, self._commit_seconds)):
                 self.state.up, self.state.since = True, None
                 log.warning("database-up")
         self._wake()
@@ -496,6 +562,7 @@ _ANSWERED: Final = (
     .join(decision_answers, decision_answers.c.decision_id == decisions.c.id)
     .where(claims.c.key == bindparam("claim"))
 )
+_CLAIMED_AT: Final = select(type_coerce(claims.c.at, String)).where(claims.c.key == bindparam("claim"))
 _NOTHING: Final = delete(claims).where(claims.c.key == "")
 """A write that changes nothing."""
 
@@ -558,10 +625,25 @@ async def _feedback(transaction: Transaction, call: FeedbackCall) -> Kept:
 
 
 def _is_refused(error: BaseException) -> bool:
-    """Whether it is this row that the database will not take, rather than the database that is not there."""
-    return isinstance(error, (IntegrityError, DataError)) or (
-        isinstance(error, ValueError) and not isinstance(error, OSError)
-    )
+    """Whether it is this row that the database will not take, rather than the database that is not there, or not well.
+    Then nothing of its transaction was committed."""
+    if isinstance(error, (IntegrityError, DataError)):
+        return True
+    if isinstance(error, DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        of_the_driver = error.orig is not None and isinstance(error.orig.__cause__, ValueError)
+        return state.startswith(_OF_THE_ROW) or of_the_driver
+    return isinstance(error, StatementError) or not isinstance(error, (SQLAlchemyError, OSError))
+
+
+def _say(error: Exception) -> None:
+    """What is neither the database's fault nor that of a value is a fault of this service."""
+    if not isinstance(error, (SQLAlchemyError, ValueError)):
+        log.error("fault", exc_info=error, extra={"kind": type(error).__name__})
+
+
+def _earlier(row: DecisionRow) -> Earlier | None:
+    return None if row.answer is None else Earlier(row.decision["id"], row.decision["outcome"], row.status, row.answer)
 
 
 def _fail(batch: Sequence[_Waiting]) -> None:

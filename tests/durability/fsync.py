@@ -23,7 +23,6 @@ from typing import Final
 import asyncpg  # type: ignore[import-untyped]
 
 from tests.durability import stage
-from tests.durability.processes import ProcessError
 from tests.durability.stage import Stage
 from tests.figures import Figure, Figures
 
@@ -39,6 +38,10 @@ _RESUMED: Final = re.compile(r"^<\.\.\. (?P<name>\w+) resumed>")
 _FILE: Final = re.compile(r"^\d+<(?P<file>(?:\\x[0-9a-f]{2})*)>")
 _FRAME: Final = re.compile(r'>, "(?P<head>(?:\\x[0-9a-f]{2}){24})", 24,')
 _GOOD: Final = "".join(f"\\x{byte:02x}" for byte in b"HTTP/1.1 200")
+
+
+class Unseen(Exception):
+    """Nothing can be watched on this machine; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,9 @@ def early(found: Sequence[Step], *, file: str) -> int:
 
 @asynccontextmanager
 async def watched(pids: Sequence[int], *, log: Path) -> AsyncIterator[None]:
-    """These processes and all that they start, until the end of the block. Raises ProcessError."""
+    """These processes and all that they start, until the end of the block. Raises Unseen."""
+    if shutil.which("strace") is None:
+        raise Unseen("strace is not installed")
     command = ["strace", "-f", "-y", "-xx", "-s", "32", "-e", f"trace={_TRACED}", "-e", "signal=none", "-o", str(log)]
     for pid in pids:
         command += ["-p", str(pid)]
@@ -116,7 +121,7 @@ async def watched(pids: Sequence[int], *, log: Path) -> AsyncIterator[None]:
         for _ in pids:
             said = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
             if "attached" not in said and "No such process" not in said:  # one of a server's has just gone
-                raise ProcessError(f"strace cannot watch: {said.strip()}")
+                raise Unseen(f"strace cannot watch: {said.strip()}")
         yield
     finally:
         if process.returncode is None:
@@ -220,7 +225,8 @@ async def _transactions(url: str) -> set[str]:
 async def run(*, size: str) -> Figures:
     """Both databases, and the spool."""
     title = "Forced to the disk before it is answered"
-    if shutil.which("strace") is None:
+    try:
+        return Figures(title, (*await sqlite(calls=CALLS[size]), *await postgresql(calls=CALLS[size])))
+    except Unseen as error:
         needed = "strace" in os.environ.get(REQUIRED, "").split(",")
-        return Figures(title, (Figure("nothing was counted", "strace is not installed", not needed),))
-    return Figures(title, (*await sqlite(calls=CALLS[size]), *await postgresql(calls=CALLS[size])))
+        return Figures(title, (Figure("nothing was counted", str(error), not needed),))

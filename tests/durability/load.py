@@ -25,7 +25,7 @@ CALL_SECONDS: Final = 30.0
 AGAIN_SECONDS: Final = 480.0
 """For how long a repeat is tried: a service gives the same bytes for ten minutes."""
 
-_PAUSE: Final = 0.05
+_PAUSE: Final = 0.1
 _REMEMBERED: Final = 64
 
 End = Literal["answered", "refused", "cut"]

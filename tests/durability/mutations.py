@@ -16,12 +16,14 @@ import sqlite3
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store import chain as forms
 from app.store import engine, verify
@@ -118,9 +120,19 @@ async def built(folder: Path) -> Record:
                     query = "SELECT * FROM decision_facts WHERE patient = ?"
                     removed += connection.execute(query, (GONE,)).fetchall()
                 await store.remove_patient(GONE, tenant="hospital")
-    async with engine.create(url(path), purpose="report").connect() as reading:
-        heads = tuple(await verify.heads(reading))
+    async with _reading(path) as connection:
+        heads = tuple(await verify.heads(connection))
     return Record(_whole(path), heads, tuple(removed))
+
+
+@asynccontextmanager
+async def _reading(path: Path) -> AsyncIterator[AsyncConnection]:
+    made = engine.create(url(path), purpose="report")
+    try:
+        async with made.connect() as connection:
+            yield connection
+    finally:
+        await made.dispose()
 
 
 def _whole(path: Path) -> bytes:
@@ -131,12 +143,8 @@ def _whole(path: Path) -> bytes:
 
 async def faults(path: Path, *, expected: Sequence[Head] = (), count: Count | None = None) -> list[Fault]:
     """What `verify` finds."""
-    made = engine.create(url(path), purpose="report")
-    try:
-        async with made.connect() as connection:
-            return [fault async for fault in verify.faults(connection, expected=expected, count=count)]
-    finally:
-        await made.dispose()
+    async with _reading(path) as connection:
+        return [fault async for fault in verify.faults(connection, expected=expected, count=count)]
 
 
 def named(found: Sequence[Fault], mutation: Mutation) -> bool:

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
 
@@ -108,36 +108,33 @@ def audit(entries: Iterable[Entry], rows: Sequence[Row]) -> Audit:
 
 async def rows(url: str) -> list[Row]:
     """Every decision of that database."""
-    if url.startswith("sqlite"):
-        return await asyncio.to_thread(_sqlite_rows, path(url))
-    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
-    try:
-        return [Row(*map(_text, found)) for found in await connection.fetch(_POSTGRES)]
-    finally:
-        await connection.close()
+    return [Row(*map(_text, found)) for found in await _found(url, sqlite=_SQLITE, postgresql=_POSTGRES)]
 
 
 async def order(url: str) -> list[str]:
     """The ids of decisions in the order in which the chain has them."""
+    return [str(found[0]) for found in await _found(url, sqlite=_ORDER, postgresql=_ORDER)]
+
+
+async def _found(url: str, *, sqlite: str, postgresql: str) -> list[tuple[Any, ...]]:
     if url.startswith("sqlite"):
-        with closing(sqlite3.connect(f"file:{path(url)}?mode=ro", uri=True)) as connection:
-            return [id_ for (id_,) in connection.execute(_ORDER)]
+        return await asyncio.to_thread(_of_sqlite, path(url), sqlite)
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
-        return [found[0] for found in await connection.fetch(_ORDER)]
+        return [tuple(found) for found in await connection.fetch(postgresql)]
     finally:
         await connection.close()
+
+
+def _of_sqlite(file: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        connection.create_function("sha256", 1, _sha256, deterministic=True)
+        return connection.execute(query).fetchall()
 
 
 def path(url: str) -> Path:
     """The file of an SQLite database."""
     return Path(url.partition(":///")[2])
-
-
-def _sqlite_rows(file: Path) -> list[Row]:
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
-        connection.create_function("sha256", 1, _sha256, deterministic=True)
-        return [Row(*map(_text, found)) for found in connection.execute(_SQLITE)]
 
 
 def _sha256(body: bytes | None) -> str | None:

@@ -315,7 +315,8 @@ async def test_facts_of_the_first_form_are_evaluated_without_cards(hospital: Hos
         old = replace(record, facts=bare, reading=reading, facts_digest=None, answer_digest=None)
         made = rerun(old, bedside=knowledge.load())
         assert (made.verdict, made.as_recorded, made.differences) == ("identical", (reruns.OLD_FORM,), ())
-    crp = facts_changed((await read(hospital))[0], "crp", "1")
+    met = next(one for one in await read(hospital) if (one.patient, one.hook) == (MET, "patient-view"))
+    crp = facts_changed(met, "crp", "1")
     assert crp.facts is not None
     bare = msgspec.json.encode(kept.decode(crp.facts).facts)
     old = replace(crp, facts=bare, reading={}, facts_digest=None, answer_digest=None)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import insert
 
 from app import service
 from app.patient_view import PatientView
 from app.sandbox.patients import Fault
 from app.settings import Tenant
+from app.store.models import claims
+from app.store.writer import REPEAT, Transaction
 from fhir_mappings.facts import Overlay
 from tests.integration.hospital import FHIR, NOW, Hospital, decision, hook, opened, settings_for
 
@@ -159,3 +163,17 @@ async def test_nobody_looks_ahead_where_no_card_tells_it(hospital: Hospital, mon
     monkeypatch.delattr("app.patient_view.look_ahead")
     answer = await hospital.call(hook("demo-ward", prefetched=await hospital.prefetched("demo-ward")))
     assert decision(answer)["outcome"] == "out-of-scope"
+
+
+async def test_what_is_not_repeated_any_more_goes_where_nothing_is_snoozed(hospital: Hospital) -> None:
+    assert hospital.app.state.service.settings.snooze is None
+
+    async def claimed(transaction: Transaction) -> None:
+        old = {"key": "old", "decision_id": "gone", "at": NOW - REPEAT - timedelta(seconds=1)}
+        await transaction.connection.execute(insert(claims).values(old))
+
+    await hospital.store._writer.do(claimed)
+    await hospital.call(hook(PATIENT))
+    assert hospital.store._tidying is not None
+    await hospital.store._tidying
+    assert [row["key"] == "old" for row in hospital.rows("claims")] == [False]

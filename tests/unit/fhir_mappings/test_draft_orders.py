@@ -455,3 +455,26 @@ def test_a_last_day_alone_needs_no_readable_dose() -> None:
     after = corrected(only, last="2026-03-23")
     assert after is not None
     assert "dispenseRequest" not in after
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "text": {"div": "<div>told</div>"},
+            "dosageInstruction": [dosage(600, text="told", patientInstruction="told")],
+        },
+        {"dosageInstruction": dosage(600, text="told")},
+        {"dosageInstruction": [dosage(600.25)], "category": {"text": "kept"}, "reasonCode": []},
+    ],
+    ids=["as it is", "with words", "an object for a list", "digits"],
+)
+def test_without_its_words_the_same_is_made_of_a_draft(changes: dict[str, Any]) -> None:
+    raw = entry(order(**changes)).raw
+    kept = bytes(corrections.without_words(raw))
+    asked: dict[str, Any] = {"daily_mg": Decimal(300), "last_day": date(2026, 3, 20), "first_day": date(2026, 3, 10)}
+    made = corrections.corrected(raw, **asked)
+    assert made is not None
+    assert corrections.corrected(kept, **asked) == made
+    assert b"told" not in kept

@@ -80,3 +80,28 @@ def test_heads_are_kept_and_expected(recorded_url: str, tmp_path: Path, capsys: 
     heads.write_text("nonsense\n")
     assert cli.main(["decisions", "verify", "--expect", str(heads), "--db", recorded_url]) == 2
     assert "line 1" in capsys.readouterr().err
+
+
+async def test_it_goes_step_by_step_and_looks_at_nothing_twice(
+    recorded_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.retention.AT_ONCE", 2)
+    ids = await kept(recorded_url)
+    async with Store(recorded_url, role="tool") as store:
+        before, since, steps = NOW - timedelta(days=5), None, []
+        while (step := await store.purge_some(before=before, since=since)).decisions:
+            since = step.newest
+            steps.append(since)
+        assert steps == [NOW - timedelta(days=days, hours=1) for days in (9, 7, 5)]
+        assert (await store.purge_some(before=NOW, since=NOW - timedelta(days=2))).decisions == 1
+    assert await whole(recorded_url, ids) == [False] * 6 + [True] * 3 + [False]
+
+
+async def test_a_patient_with_many_decisions_goes_step_by_step(
+    recorded_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.retention.AT_ONCE", 2)
+    ids = await kept(recorded_url)
+    async with Store(recorded_url, role="tool") as store:
+        assert await store.remove_patient("patient-1", tenant="hospital") == 5
+    assert await whole(recorded_url, ids) == [True, False] * 5

@@ -293,7 +293,7 @@ def test_an_answer_that_is_gone_or_spoiled_leaves_the_skeleton(answer: bytes | N
 
 
 def test_a_reading_names_who_asked_whom_and_no_result() -> None:
-    reading = {"requests": 3, "switches": {"published_at": "https://cds.example.org"}}
+    reading = {"requests": 3, "access": "hook", "switches": {"published_at": "https://cds.example.org"}}
     (found,) = audit.read(made(reading=reading, timing={"sources_ms": {"labs": 3.5, "orders": 2.0}}))
     source, destination = found["agent"]
     assert (source["type"]["coding"][0]["code"], source["requestor"]) == ("110153", True)
@@ -304,7 +304,11 @@ def test_a_reading_names_who_asked_whom_and_no_result() -> None:
     call, patient, query = found["entity"]
     assert call["what"]["identifier"]["value"] == numbered(10_001)
     assert patient["what"]["reference"] == "Patient/p1"
-    assert query["detail"] == [{"type": "need", "valueString": "labs"}, {"type": "need", "valueString": "orders"}]
+    assert [(one["type"], one["valueString"]) for one in query["detail"]] == [
+        ("need", "labs"),
+        ("need", "orders"),
+        ("access", "hook"),
+    ]
     assert query["_query"]["extension"][0]["valueCode"] == "unknown"
     assert list(audit.read(made(reading={"requests": 0}))) == []
     assert list(audit.read(made())) == []

@@ -60,7 +60,7 @@ async def test_every_row_once_in_the_order_of_time_whatever_the_page(url: str, m
     assert decided(await made(url)) == expected
     for page in (1, 2, 3, 7, 8):
         monkeypatch.setattr(rows, "PAGE", page)
-        for statement in ("_MADE", "_TOLD", "_REFUSED"):
+        for statement in ("_KEYS", "_TOLD", "_REFUSED"):
             monkeypatch.setattr(rows, statement, getattr(rows, statement).limit(page))
         assert decided(await made(url)) == expected
         assert resources(await exported(url)) == resources(whole)

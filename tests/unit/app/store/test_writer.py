@@ -14,14 +14,14 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import event, func, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from app.store import verify
 from app.store.decisions import Decision, Same, Shown, Store
 from app.store.errors import NotRecorded
 from app.store.feedback import Feedback
 from app.store.models import chain, decisions, feedback, writers
-from app.store.writer import REPEAT, Earlier
+from app.store.writer import REPEAT, Earlier, Transaction, _is_refused
 from tests import databases
 
 KNOWLEDGE = "4eb2a7d5a1b1d5f5c9e2fc8c6a1f5d36c1f3f4f8a4a6d9f0a9b7c1d2e3f40516"
@@ -202,6 +202,14 @@ async def test_a_hook_instance_with_another_question_is_seen(tmp_path: Path) -> 
             assert not (await store.before(elsewhere, claim="x", now=NOW)).reused
 
 
+async def test_two_that_wait_with_the_same_request_are_one(tmp_path: Path) -> None:
+    first, second = decision(claim="c" * 64), decision(claim="c" * 64, answer=b"another")
+    async with opened(tmp_path) as store:
+        ended = await asyncio.gather(store.record(first), store.record(second))
+        assert ended == [None, Earlier(first.id, "card", 200, first.answer or b"")]
+        assert await ids(store) == [first.id]
+
+
 # --- without the database
 
 
@@ -240,6 +248,220 @@ async def test_a_repeat_is_known_while_the_database_is_down(tmp_path: Path) -> N
             made.id, "card", 200, made.answer or b""
         )
         assert (await store.before(same, claim="other", now=NOW)).answer is None
+
+
+async def test_a_repeat_after_ten_minutes_is_a_new_decision_while_the_database_is_down(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        switch = Broken(store)
+        switch.off = True
+        old = decision(claim="c" * 64)
+        new = decision(claim="c" * 64, created_at=old.created_at + REPEAT + timedelta(seconds=1), answer=b"new")
+        same = Same("ehr", "hospital", old.service, "instance", old.request_digest)
+        await store.record(old)
+        assert (await store.before(same, claim="c" * 64, now=new.created_at)).answer is None
+        await store.record(new)
+        assert (await store.before(same, claim="c" * 64, now=new.created_at)).answer == Earlier(
+            new.id, "card", 200, b"new"
+        )
+        await store.record(decision(claim="o" * 64, created_at=new.created_at + REPEAT + timedelta(seconds=1)))
+        assert len(store._writer._behind) == 1  # what is not repeated any more is not kept in memory
+        switch.off = False
+        await until(lambda: store.now().entries == 0)
+        assert set(map(tuple, (await flags(store)).values())) == {("spooled",)}
+
+
+async def test_what_was_answered_long_after_is_no_duplicate_of_it(tmp_path: Path) -> None:
+    """Another process answers the same request: soon, or when a repeat's time is over; ours is still in the spool."""
+    ours = [decision(claim=name * 64) for name in "ab"]
+    theirs = [
+        decision(claim="a" * 64, created_at=ours[0].created_at + timedelta(minutes=9)),
+        decision(claim="b" * 64, created_at=ours[1].created_at + timedelta(minutes=11)),
+    ]
+    async with opened(tmp_path) as store, Store(databases.at_first_start(tmp_path / "d.db").url, role="tool") as other:
+        switch = Broken(store)
+        switch.off = True
+        for one in ours:
+            await store.record(one)
+        for one in theirs:
+            assert await other.record(one) is None
+        switch.off = False
+        await until(lambda: store.now().entries == 0)
+        said = await flags(store)
+        assert [said[one.id] for one in ours] == [["spooled", "duplicate"], ["spooled"]]
+
+
+async def test_what_the_database_has_no_room_for_stays_in_the_spool(tmp_path: Path) -> None:
+    """It answers, and takes what is small: neither a row's fault, nor for ever."""
+    async with opened(tmp_path) as store:
+        full = True
+
+        def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if full and statement.startswith("INSERT INTO decisions "):
+                raise OperationalError("statement", {}, Exception("no space left on device"))
+
+        event.listen(store._engine.sync_engine, "before_cursor_execute", refuse)
+        made = [decision() for _ in range(5)]
+        for one in made:
+            assert await store.record(one) is None
+        await until(lambda: store._writer._relapses >= 3)
+        assert (store.now().entries, store.now().damaged) == (5, 0)
+        full = False
+        await until(lambda: store.now().entries == 0)
+        assert await ids(store) == [one.id for one in made]
+        assert store.now().damaged == 0
+        assert store._writer._relapses == 0
+
+
+async def test_what_is_committed_meanwhile_is_not_set_aside(tmp_path: Path) -> None:
+    """A commit whose end nobody has seen comes in between: the database refuses the id, and has it."""
+    async with opened(tmp_path) as store:
+        switch = Broken(store)
+        switch.off = True
+        made = decision()
+        await store.record(made)
+        forwarded, tried = store._writer._forwarded, []
+
+        async def late(rows: Any) -> None:
+            tried.append(len(rows))
+            if len(tried) <= 2:
+                if len(tried) == 2:
+                    await forwarded(rows)
+                raise IntegrityError("statement", {}, Exception("unique"))
+            await forwarded(rows)
+
+        store._writer._forwarded = late  # type: ignore[method-assign]
+        switch.off = False
+        await until(lambda: store.now().entries == 0)
+        assert store.now().damaged == 0
+        assert await ids(store) == [made.id]
+        assert await faults(store) == []
+
+
+async def test_what_the_last_process_answered_is_known_until_it_is_written(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    old, new = (decision(claim=name * 64, created_at=now - ago) for name, ago in (("a", REPEAT * 2), ("b", REPEAT / 2)))
+    async with opened(tmp_path) as store:
+        switch = Broken(store)
+        switch.off = True
+        store._writer._clock = lambda: now - REPEAT * 2
+        await store.record(old)
+        store._writer._clock = lambda: now - REPEAT / 2
+        await store.record(new)
+    database = databases.at_first_start(tmp_path / "d.db")
+    async with Store(database.url, spool=tmp_path / "d.db.spool") as store:
+        same = Same("ehr", "hospital", new.service, "instance", new.request_digest)
+        found = [(await store.before(same, claim=one.claim, now=now)).answer for one in (old, new)]
+        assert found == [None, Earlier(new.id, "card", 200, new.answer or b"")]
+        assert list(store._writer._behind) == [new.claim]
+
+
+async def test_the_spool_waits_for_the_knowledge_that_it_refers_to(tmp_path: Path) -> None:
+    """As after a restored backup that is older than this version."""
+    path = tmp_path / "old"
+    path.mkdir()
+    async with opened(path) as store:
+        switch = Broken(store)
+        switch.off = True
+        made = decision()
+        await store.record(made)
+    database = databases.at_first_start(tmp_path / "restored.db")
+    async with Store(database.url, spool=path / "d.db.spool") as store:
+        await store.readiness()
+        await asyncio.sleep(0.05)
+        assert (store.now().entries, store.now().damaged) == (1, 0)
+        await store.keep_knowledge(KNOWLEDGE, b"{}")
+        await until(lambda: store.now().entries == 0)
+        assert await ids(store) == [made.id]
+
+
+async def test_a_database_that_takes_its_time_to_come_back_comes_back(tmp_path: Path) -> None:
+    """To connect may take longer than a probe usually does."""
+    async with opened(tmp_path) as store:
+        answers = store._writer._answers
+
+        async def slowly(*, seconds: float | None = None) -> bool:
+            return (seconds or store._writer._probe_seconds) >= 1 and await answers(seconds=seconds)
+
+        store._writer._answers = slowly  # type: ignore[method-assign]
+        store._writer._down(TimeoutError())
+        await until(lambda: store._writer.state.up)
+
+
+async def test_what_may_have_been_done_is_not_done_again(tmp_path: Path) -> None:
+    """A token that is used by its first use would be refused by its second."""
+    async with opened(tmp_path) as store:
+        committed, done = store._writer._committed, []
+
+        async def work(_: Transaction) -> None:
+            done.append(1)
+
+        async def unconfirmed(batch: Any, **how: Any) -> list[Any]:
+            results = await committed(batch, **how)
+            if len(batch) > 1:
+                raise OperationalError("statement", {}, Exception("gone"))
+            return results
+
+        store._writer._committed = unconfirmed  # type: ignore[method-assign]
+        made = decision()
+        ended = await asyncio.gather(store.record(made), store._writer.do(work), return_exceptions=True)
+        assert [type(how) for how in ended] == [type(None), NotRecorded]
+        assert done == [1]
+        assert await ids(store) == [made.id]
+        assert store._writer.state.up
+
+
+async def test_a_fault_of_one_is_not_everybodys(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def fault(_: Transaction) -> None:
+        raise KeyError("fault")
+
+    async with opened(tmp_path) as store:
+        made = [decision() for _ in range(3)]
+        ended = await asyncio.gather(*map(store.record, made), store._writer.do(fault), return_exceptions=True)
+        assert [type(how) for how in ended] == [type(None)] * 3 + [NotRecorded]
+        assert await ids(store) == [one.id for one in made]
+        assert await faults(store) == []
+    assert "fault" in caplog.messages
+
+
+async def test_who_waits_is_told_when_the_writer_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.store.writer._CLOSE_SECONDS", 0.05)
+    async with opened(tmp_path) as store:
+
+        async def hangs(*_: object, **__: object) -> list[Any]:
+            await asyncio.Event().wait()
+            return []
+
+        store._writer._committed = hangs  # type: ignore[method-assign]
+        waiting = [asyncio.create_task(store.record(decision()))]
+        await asyncio.sleep(0.01)
+        waiting.append(asyncio.create_task(store.record(decision())))
+        await asyncio.sleep(0)
+        await store.close()
+        async with asyncio.timeout(5):
+            ended = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(how) for how in ended] == [NotRecorded] * 2
+
+
+@pytest.mark.parametrize(
+    ("state", "is_refused"),
+    [("22001", True), ("23505", True), ("54000", True), ("53100", False), ("55P03", False), ("57014", False)],
+)
+def test_whose_fault_it_is(state: str, is_refused: bool) -> None:
+    """PostgreSQL's driver has one kind of error for most of these."""
+    error = Exception("said by the server")
+    error.sqlstate = state  # type: ignore[attr-defined]
+    assert _is_refused(DBAPIError("statement", {}, error)) is is_refused
+
+
+@pytest.mark.skipif(not databases.is_postgresql(), reason="SQLite takes texts of any length")
+async def test_what_does_not_fit_is_nobody_elses_trouble(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        with pytest.raises(NotRecorded):
+            await store.record(decision(service="s" * 201))
+        made = decision()
+        await store.record(made)
+        assert (store._writer.state.up, store.now().entries) == (True, 0)
+        assert await flags(store) == {made.id: []}
 
 
 async def test_the_next_process_writes_what_the_last_one_left(tmp_path: Path) -> None:
@@ -387,6 +609,7 @@ async def test_a_database_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
         await asyncio.gather(first, return_exceptions=True)
         store._writer._committed, store._writer._answers = committed, answers  # type: ignore[method-assign]
         await until(lambda: store._writer.state.up)
+        store._writer._commit_seconds = 10
         made = decision()
         await store.record(made)
         assert made.id in await ids(store)
@@ -410,3 +633,14 @@ async def test_each_process_has_a_chain_of_its_own(tmp_path: Path) -> None:
         assert await connection.scalar(select(func.count()).select_from(writers)) == 3
         assert [head.seq for head in await verify.heads(connection)] == [1, 1, 1]
         assert await faults(store) == []
+
+
+@pytest.mark.skipif(databases.is_postgresql(), reason="of SQLite's log")
+async def test_what_was_purged_beside_a_running_service_stands_in_no_log(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.record(decision())
+        assert b"patient-canary" in (tmp_path / "d.db-wal").read_bytes()
+        async with Store(f"sqlite+aiosqlite:///{tmp_path / 'd.db'}", role="tool") as tool:
+            assert (await tool.purge_some(before=datetime.now(UTC) + timedelta(minutes=1))).decisions == 1
+            await tool.purge_notes(before=datetime.now(UTC))
+            assert b"canary" not in databases.newest(tmp_path / "d.db").content()
