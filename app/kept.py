@@ -20,7 +20,8 @@ FORM: Final = 2
 class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     """`encounter` is the id that suggested orders bear. `until` says by protocol until when the card said that its
     verdict holds, `turns` from when on the same records would have given other facts. `orders` holds those drafts, by
-    their place, that a suggestion corrects: without the words about them, and no other, since the answer holds them too."""
+    their place, that a suggestion corrects: without the words about them, and no other, since the answer holds them.
+    """
 
     encounter: str = ""
     until: Mapping[str, datetime | None] = {}
