@@ -20,8 +20,9 @@ PYTEST_ARGS ?=
 # Processes that share the whole suite; one that has done its half takes from the end of the other's.
 TEST_PROCESSES ?= 2
 # The tests that keep something in a database (tests/databases.py).
-POSTGRES_TESTS := tests/unit/app/store tests/unit/app/stats tests/unit/app/test_replay.py tests/unit/app/test_trust.py \
-    tests/unit/app/test_service.py tests/integration tests/contract
+POSTGRES_TESTS := tests/unit/app/store tests/unit/app/stats tests/unit/app/decisions tests/unit/app/export \
+    tests/unit/app/test_replay.py tests/unit/app/test_trust.py tests/unit/app/test_service.py tests/integration \
+    tests/contract/test_feedback.py tests/contract/test_order_hooks.py
 # Branch coverage, in percent, below which `make test` fails for the packages that decide or translate.
 COVERAGE_GATE ?= 100
 COVERAGE_GATED := cds_hooks/*,fhir_mappings/*,app/clinical/*

@@ -42,7 +42,11 @@ class Calls:
     """Calls without end, the same for the same seed but for the moment that their data are about."""
 
     def __init__(self, templates: Mapping[str, list[bytes]], *, seed: int) -> None:
-        self._templates = [(path, *body.split(_INSTANCE.encode())) for path, all_ in templates.items() for body in all_]
+        self._templates: list[tuple[str, bytes, bytes]] = []
+        for path, bodies in templates.items():
+            for body in bodies:
+                before, _, after = body.partition(_INSTANCE.encode())
+                self._templates.append((path, before, after))
         self._random = random.Random(seed)
 
     def next(self, *, alike: bool = False) -> Call:
@@ -73,7 +77,7 @@ async def templates(now: datetime) -> dict[str, list[bytes]]:
             made.setdefault(_path(PATIENT_VIEW), []).append(body("patient-view"))
         draft = _draft(_ORDERING, now=now)
         orders = {"resourceType": "Bundle", "entry": [{"resource": draft}]}
-        context = {"draftOrders": orders, "selections": [f"MedicationRequest/{draft['id']}"]}
+        context: dict[str, Any] = {"draftOrders": orders, "selections": [f"MedicationRequest/{draft['id']}"]}
         body = partial(_body, _ORDERING, prefetched=await found(ORDER_SELECT, _ORDERING))
         made[_path(ORDER_SELECT)] = [body("order-select", **context)]
     return made

@@ -116,7 +116,7 @@ class Clients:
     async def __aenter__(self) -> Self:
         # A connection is given up before the service does, so that no call goes into one that is just being closed.
         keeping = {"keepalive_timeout": 2.0} if self._keep_alive else {"force_close": True}
-        connector = aiohttp.TCPConnector(limit=0, **keeping)  # type: ignore[arg-type]
+        connector = aiohttp.TCPConnector(limit=0, **keeping)
         timeout = aiohttp.ClientTimeout(total=CALL_SECONDS)
         self._session = aiohttp.ClientSession(self._url, connector=connector, timeout=timeout)
         return self

@@ -27,6 +27,7 @@ import uvicorn.loops.uvloop  # noqa: F401
 import uvloop  # noqa: F401
 
 import app.cli
+from tests.durability.processes import die_with_parent
 
 
 def main() -> int:
@@ -67,6 +68,7 @@ def main() -> int:
 
 def _serve(order: dict[str, Any]) -> int:
     """In the child: the exit status of the command."""
+    die_with_parent()  # what our maker was told of that, a child does not inherit
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -103,7 +103,7 @@ class Fresh:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=file,
                     stderr=file,
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=die_with_parent,
                 )
             )
 
@@ -132,7 +132,7 @@ class Loaded:
             cwd=ROOT,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         self._reading = asyncio.create_task(self._read())
         await self._started.get()  # itself: it has loaded
@@ -313,6 +313,6 @@ def _signal(pid: int, number: signal.Signals) -> None:
         return
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In a child, before it becomes another program: nothing of the harness outlives it."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -17,12 +17,13 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tests.durability.processes import ROOT
+from tests.durability.processes import ROOT, die_with_parent
 from tests.figures import Figures, shown
 
 AREAS: Final = {
     "kills_sqlite": ("kills", {"kind": "sqlite"}),
     "kills_postgresql": ("kills", {"kind": "postgresql"}),
+    "busy": ("busy", {}),
     "restarts": ("restarts", {}),
     "outage": ("outage", {}),
     "sigterms": ("sigterms", {}),
@@ -74,6 +75,7 @@ async def beside(areas: Sequence[str], *, size: str, at_once: int) -> list[str]:
                 *(sys.executable, "-m", "tests.durability.report", "--size", size, "--area", area, "--bare"),
                 cwd=ROOT,
                 stdout=asyncio.subprocess.PIPE,
+                preexec_fn=die_with_parent,
             )
             said, _ = await process.communicate()
             print(said.decode().rstrip(), flush=True)
