@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store import address, chain, doorbook, engine, retention
+from app.store.apart import Apart
 from app.store.dialect import once
 from app.store.doorbook import Refusal
 from app.store.errors import BadDatabase, NotRecorded
@@ -37,7 +38,7 @@ from app.store.models import (
 from app.store.retention import Step
 from app.store.rows import DecisionRow, FeedbackCall
 from app.store.spool import Spool
-from app.store.writer import REPEAT, Earlier, Transaction, Writer, answered
+from app.store.writer import REPEAT, Earlier, Transaction, Work, Writer, answered
 
 READ_SECONDS: Final = 0.3
 """How long a hook waits for what was decided before; without it the hook is evaluated."""
@@ -173,7 +174,9 @@ class Store:
         self._reading = self._engine if address.in_memory(parsed) else engine.create(url, purpose="read")
         self._lock = engine.lock(url)
         self._spool = None if role == "tool" else _spool(parsed, spool, most_bytes=spool_bytes)
-        self._writer = Writer(self._engine, spool=self._spool)
+        self._apart = Apart()
+        self._threaded = not address.in_memory(parsed)
+        self._writer = Writer(self._engine, blocking=engine.blocking(url), spool=self._spool)
         self._tidied = datetime.min.replace(tzinfo=UTC)
         self._tidying: asyncio.Task[None] | None = None
 
@@ -182,10 +185,12 @@ class Store:
         try:
             if self._role == "service":
                 self._lock.take()
-            await engine.ready(self._engine)
+            if self._threaded:
+                self._apart.start()
+            await self._apart.call(engine.ready(self._engine))
             if self._spool is not None:
                 await asyncio.to_thread(self._spool.open)
-            await self._writer.start()
+            await self._apart.call(self._writer.start())
         except BaseException:
             await self.close()
             raise
@@ -193,11 +198,12 @@ class Store:
     async def close(self) -> None:
         if self._tidying is not None:
             await asyncio.gather(self._tidying, return_exceptions=True)
-        await self._writer.aclose()
+        await self._apart.call(self._writer.aclose())
         if self._spool is not None:
             await asyncio.to_thread(self._spool.close)
         await self._reading.dispose()
-        await self._engine.dispose()
+        await self._apart.call(self._engine.dispose())
+        await self._apart.stop()
         self._lock.release()
 
     async def __aenter__(self) -> Self:
@@ -217,8 +223,8 @@ class Store:
         async def kept(transaction: Transaction) -> None:
             await transaction.connection.execute(keep, {"hash": digest, "files": files})
 
-        await self._writer.do(kept)
-        self._writer.forward()
+        await self._done(kept)
+        await self._apart.call(self._writer.forward())
 
     async def knowledge(self, digest: str) -> bytes | None:
         """The knowledge files of that hash. Raises BadDatabase."""
@@ -231,7 +237,7 @@ class Store:
         or in the spool while that is down. Where the same request has been answered meanwhile, by another process, that
         answer, and this decision is not kept. Raises NotRecorded.
         """
-        kept = await self._writer.keep(_row(decision))
+        kept = await self._apart.call(self._writer.keep(_row(decision)))
         return kept if isinstance(kept, Earlier) else None
 
     async def get(self, decision_id: str) -> Decision | None:
@@ -307,7 +313,7 @@ class Store:
 
         async def done() -> None:
             try:
-                await self._writer.do(tidied)
+                await self._done(tidied)
             except NotRecorded:  # it is tried again
                 return
 
@@ -319,7 +325,7 @@ class Store:
         """Make the entries of one feedback call durable, all or none; a repeat stays one row. None while they are in
         the spool: then it is not known yet what they are about. Raises NotRecorded."""
         call = FeedbackCall(tuple(entries), client, tenant, service, received_at)
-        kept = await self._writer.keep(call)
+        kept = await self._apart.call(self._writer.keep(call))
         return kept if isinstance(kept, Kept) else None
 
     async def first_use(self, *, client: str, token_id: str, until: datetime, now: datetime) -> bool:
@@ -329,7 +335,7 @@ class Store:
         async def used(transaction: Transaction) -> bool:
             return await doorbook.use(transaction.connection, client=client, token_id=token_id, until=until, now=now)
 
-        return bool(await self._writer.do(used))
+        return bool(await self._done(used))
 
     async def note_refusal(self, refusal: Refusal) -> None:
         """Keep what was turned away at the door. Raises NotRecorded."""
@@ -337,13 +343,13 @@ class Store:
         async def noted(transaction: Transaction) -> None:
             await doorbook.note(transaction.connection, refusal)
 
-        await self._writer.do(noted)
+        await self._done(noted)
 
     async def readiness(self) -> Readiness:
         """Whether a decision could be recorded now: the write lock is taken, and given back."""
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
-                database = await self._writer.probe()
+                database = await self._apart.call(self._writer.probe())
         except TimeoutError:
             database = False
         state = self._writer.state
@@ -375,7 +381,7 @@ class Store:
             return await retention.remove_patient(transaction, patient, tenant=tenant)
 
         count = 0
-        while some := int(await self._writer.do(removed)):
+        while some := int(await self._done(removed)):
             count += some
         return count
 
@@ -385,7 +391,7 @@ class Store:
         async def removed(transaction: Transaction) -> Step:
             return await retention.remove_some(transaction, before=before, since=since)
 
-        step: Step = await self._writer.do(removed)
+        step: Step = await self._done(removed)
         return step
 
     async def purge_notes(self, *, before: datetime) -> int:
@@ -394,13 +400,20 @@ class Store:
         async def removed(transaction: Transaction) -> int:
             return await retention.forget(transaction, before=before)
 
-        count = int(await self._writer.do(removed))
+        count = int(await self._done(removed))
         if self._engine.dialect.name == "sqlite":
-            with suppress(SQLAlchemyError, sqlite3.Error):  # a reader is in the way: it is done at the next occasion
-                async with self._engine.connect() as connection:
-                    driver: Any = (await connection.get_raw_connection()).driver_connection
-                    await driver.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")  # outside of any transaction
+            await self._apart.call(self._checkpoint())
         return count
+
+    async def _checkpoint(self) -> None:
+        """Empty SQLite's log into its file."""
+        with suppress(SQLAlchemyError, sqlite3.Error):  # a reader is in the way: it is done at the next occasion
+            async with self._engine.connect() as connection:
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                await driver.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")  # outside of any transaction
+
+    async def _done(self, work: Work) -> Any:
+        return await self._apart.call(self._writer.do(work))
 
     @asynccontextmanager
     async def _read(self, what: str) -> AsyncIterator[AsyncConnection]:

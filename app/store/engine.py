@@ -25,13 +25,14 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, event, func, inspect, select
-from sqlalchemy.engine import URL
+from sqlalchemy import Connection, create_engine, event, func, inspect, select
+from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from app.store import address
+from app.store.apart import Blocking
 from app.store.errors import BadDatabase, BadSchema
 from app.store.lock import Lock
 
@@ -120,6 +121,31 @@ def _sqlite(url: URL, purpose: Purpose) -> AsyncEngine:
         hide_parameters=True,
         connect_args={"isolation_level": None},  # the driver begins nothing: `begin` below does
     )
+    _prepare(made.sync_engine, reads=reads)
+    return made
+
+
+def blocking(url: str) -> Blocking | None:
+    """SQLite's one writing connection, for a thread of its own; None where a transaction is made by an asynchronous
+    driver."""
+    parsed = address.parsed(url)
+    if address.file(parsed) is None:
+        return None
+    made = create_engine(
+        parsed.set(drivername="sqlite"),
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=_WAIT_SECONDS,
+        pool_reset_on_return=None,
+        hide_parameters=True,
+        connect_args={"isolation_level": None},
+    )
+    _prepare(made, reads=False)
+    return Blocking(made)
+
+
+def _prepare(made: Engine, *, reads: bool) -> None:
+    """How a connection to SQLite is set, and how its transactions begin."""
     pragmas = _READER_PRAGMAS if reads else _PRAGMAS
     begin = "BEGIN" if reads else "BEGIN IMMEDIATE"  # one that reads first and writes then could not wait for its turn
 
@@ -129,9 +155,8 @@ def _sqlite(url: URL, purpose: Purpose) -> AsyncEngine:
             cursor.execute(f"PRAGMA {pragma}")  # allowed: sql of constants; a PRAGMA takes no parameters
         cursor.close()
 
-    event.listen(made.sync_engine, "connect", configure)
-    event.listen(made.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
-    return made
+    event.listen(made, "connect", configure)
+    event.listen(made, "begin", lambda connection: connection.exec_driver_sql(begin))
 
 
 def _postgresql(url: URL, purpose: Purpose) -> AsyncEngine:

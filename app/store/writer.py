@@ -15,7 +15,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -26,6 +26,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.store import chain, feedback
+from app.store.apart import Blocking
 from app.store.chain import Head, Kind
 from app.store.dialect import once
 from app.store.errors import NotRecorded, SpoolFull
@@ -112,12 +113,16 @@ class State:
 
 
 class Writer:
-    """Writes for one process; between `start()` and `aclose()`."""
+    """Writes for one process; between `start()` and `aclose()`. All of it belongs to one event loop.
+
+    `blocking`, where there is one, makes the transactions; whether the database is there `engine` finds out beside it.
+    """
 
     def __init__(
         self,
         engine: AsyncEngine,
         *,
+        blocking: Blocking | None = None,
         spool: Spool | None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         commit_seconds: float = COMMIT_SECONDS,
@@ -129,6 +134,7 @@ class Writer:
         self._clock = clock
         self._commit_seconds = commit_seconds
         self._probe_seconds = probe_seconds
+        self._blocking = blocking
         self._inserts = Inserts(engine.dialect)
         self._claim = _claim(engine)
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
@@ -149,7 +155,7 @@ class Writer:
             await asyncio.to_thread(self._recall, self.spool, since=self._clock() - REPEAT)
         self._task = asyncio.create_task(self._run(), name="writer")
 
-    def forward(self) -> None:
+    async def forward(self) -> None:
         """From now on the spool is emptied into the database: what its entries refer to is there."""
         if not self._forwards:
             self._forwards = True
@@ -170,6 +176,8 @@ class Writer:
         self._task = None
         while not self._waiting.empty():
             _fail([self._waiting.get_nowait()])
+        if self._blocking is not None:
+            await self._blocking.dispose()
 
     async def keep(self, row: Spoolable) -> Earlier | Kept | None:
         """Make it durable. An answer that somebody else has given to the same request meanwhile, what became of
@@ -294,9 +302,14 @@ class Writer:
                 one.done.set_result(result)
         return True
 
+    def _begin(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        made: Any = self._engine if self._blocking is None else self._blocking
+        begun: AbstractAsyncContextManager[AsyncConnection] = made.begin()
+        return begun
+
     async def _committed(self, batch: Sequence[_Waiting], *, again: bool = False) -> list[Any]:
         """What came of each. One transaction."""
-        async with asyncio.timeout(self._commit_seconds), self._engine.begin() as connection:
+        async with asyncio.timeout(self._commit_seconds), self._begin() as connection:
             transaction = Transaction(connection, now=self._clock())
             made = [one.row for one in batch if isinstance(one.row, DecisionRow)]
             earlier = await self._claimed(transaction, made)
@@ -472,7 +485,7 @@ class Writer:
                     del self._behind[row.claim]
 
     async def _forwarded(self, rows: Sequence[Spoolable]) -> None:
-        async with asyncio.timeout(self._commit_seconds), self._engine.begin() as connection:
+        async with asyncio.timeout(self._commit_seconds), self._begin() as connection:
             transaction = Transaction(connection, now=self._clock())
             there = await _there(connection, [row for row in rows if isinstance(row, DecisionRow)])
             missing: list[DecisionRow] = []

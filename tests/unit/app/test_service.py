@@ -172,7 +172,7 @@ async def test_what_is_not_repeated_any_more_goes_where_nothing_is_snoozed(hospi
         old = {"key": "old", "decision_id": "gone", "at": NOW - REPEAT - timedelta(seconds=1)}
         await transaction.connection.execute(insert(claims).values(old))
 
-    await hospital.store._writer.do(claimed)
+    await hospital.store._done(claimed)
     await hospital.call(hook(PATIENT))
     assert hospital.store._tidying is not None
     await hospital.store._tidying

@@ -210,19 +210,19 @@ async def test_knowledge_is_kept_once(store: Store, path: Path) -> None:
 
 @pytest.mark.sqlite
 async def test_durability_is_as_promised(store: Store, path: Path) -> None:
-    async with store._engine.connect() as connection:
-        settings = {
-            name: (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "busy_timeout")
-        }
+    names = ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "busy_timeout")
     full = 2
-    assert settings == {
-        "journal_mode": "wal",
-        "synchronous": full,
-        "foreign_keys": 1,
-        "secure_delete": 1,
-        "busy_timeout": 2000,
-    }
+
+    async def settings(connection: Any) -> list[Any]:
+        return [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in names]
+
+    async def of_the_writer() -> list[Any]:
+        async with store._writer._begin() as connection:
+            return await settings(connection)
+
+    assert await store._apart.call(of_the_writer()) == ["wal", full, 1, 1, 2000]
+    async with store._engine.connect() as connection:
+        assert await settings(connection) == ["wal", full, 1, 1, 2000]
     assert mode(path) == 0o600
 
 

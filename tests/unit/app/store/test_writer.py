@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -55,9 +56,10 @@ class Broken:
     def __init__(self, store: Store) -> None:
         self.off = False
         self.commits = 0
-        for engine in (store._engine, store._reading):
+        writing = store._writer._blocking or store._engine
+        for engine in {store._engine, store._reading, writing}:
             event.listen(engine.sync_engine, "before_cursor_execute", self._stop)
-        event.listen(store._engine.sync_engine, "commit", self._count)
+        event.listen(writing.sync_engine, "commit", self._count)
 
     def _stop(self, *_: object) -> None:
         if self.off:
@@ -65,6 +67,25 @@ class Broken:
 
     def _count(self, _: object) -> None:
         self.commits += 1
+
+
+async def together(store: Store, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
+    """What each gave or raised; all of them wait when the writer looks."""
+
+    async def gathered() -> list[Any]:
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    return await store._apart.call(gathered())
+
+
+async def goes_down(store: Store, *, then: Callable[[], None] = lambda: None) -> None:
+    """The writer takes its database for down; where it runs."""
+
+    async def gone() -> None:
+        store._writer._down(TimeoutError())
+        then()
+
+    await store._apart.call(gone())
 
 
 @asynccontextmanager
@@ -110,7 +131,7 @@ async def test_what_waits_is_committed_together(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         switch = Broken(store)
         made = [decision() for _ in range(200)]
-        await asyncio.gather(*map(store.record, made))
+        await together(store, *map(store.record, made))
         assert await ids(store) == [one.id for one in made]
         assert switch.commits <= 200 / 64 + 2
         assert await faults(store) == []
@@ -121,7 +142,7 @@ async def test_one_that_cannot_be_written_holds_up_nobody(tmp_path: Path) -> Non
     async with opened(tmp_path) as store:
         good, bad = [decision() for _ in range(10)], decision(knowledge_hash="unknown")
         made = [*good[:5], bad, decision(cards=shown), decision(cards=shown), *good[5:]]
-        ended = await asyncio.gather(*map(store.record, made), return_exceptions=True)
+        ended = await together(store, *map(store.record, made))
         failed = [one for one, how in zip(made, ended, strict=True) if isinstance(how, NotRecorded)]
         assert failed == [bad, made[7]]
         assert set(await ids(store)) == {one.id for one in made} - {one.id for one in failed}
@@ -137,6 +158,18 @@ async def test_who_goes_away_takes_nothing_back(tmp_path: Path) -> None:
         await asyncio.gather(task, return_exceptions=True)
     async with opened(tmp_path) as store:
         assert await ids(store) == [made.id]
+
+
+async def test_a_busy_service_does_not_take_its_database_for_dead(tmp_path: Path) -> None:
+    """While one call is evaluated, the records of others are committed: not behind it, statement by statement."""
+    async with opened(tmp_path) as store:
+        store._writer._commit_seconds = 0.5
+        tasks = [asyncio.create_task(store.record(decision())) for _ in range(5)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+            time.sleep(0.1)  # noqa: ASYNC251  (an evaluation)
+        assert [*await asyncio.gather(*tasks)] == [None] * 5
+        assert (store._writer.state.up, store.now().spooled) == (True, 0)
 
 
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:
@@ -205,7 +238,7 @@ async def test_a_hook_instance_with_another_question_is_seen(tmp_path: Path) -> 
 async def test_two_that_wait_with_the_same_request_are_one(tmp_path: Path) -> None:
     first, second = decision(claim="c" * 64), decision(claim="c" * 64, answer=b"another")
     async with opened(tmp_path) as store:
-        ended = await asyncio.gather(store.record(first), store.record(second))
+        ended = await together(store, store.record(first), store.record(second))
         assert ended == [None, Earlier(first.id, "card", 200, first.answer or b"")]
         assert await ids(store) == [first.id]
 
@@ -299,7 +332,7 @@ async def test_what_the_database_has_no_room_for_stays_in_the_spool(tmp_path: Pa
             if full and statement.startswith("INSERT INTO decisions "):
                 raise OperationalError("statement", {}, Exception("no space left on device"))
 
-        event.listen(store._engine.sync_engine, "before_cursor_execute", refuse)
+        event.listen((store._writer._blocking or store._engine).sync_engine, "before_cursor_execute", refuse)
         made = [decision() for _ in range(5)]
         for one in made:
             assert await store.record(one) is None
@@ -383,7 +416,7 @@ async def test_a_database_that_takes_its_time_to_come_back_comes_back(tmp_path: 
             return (seconds or store._writer._probe_seconds) >= 1 and await answers(seconds=seconds)
 
         store._writer._answers = slowly  # type: ignore[method-assign]
-        store._writer._down(TimeoutError())
+        await goes_down(store)
         await until(lambda: store._writer.state.up)
 
 
@@ -403,7 +436,7 @@ async def test_what_may_have_been_done_is_not_done_again(tmp_path: Path) -> None
 
         store._writer._committed = unconfirmed  # type: ignore[method-assign]
         made = decision()
-        ended = await asyncio.gather(store.record(made), store._writer.do(work), return_exceptions=True)
+        ended = await together(store, store.record(made), store._done(work))
         assert [type(how) for how in ended] == [type(None), NotRecorded]
         assert done == [1]
         assert await ids(store) == [made.id]
@@ -416,7 +449,7 @@ async def test_a_fault_of_one_is_not_everybodys(tmp_path: Path, caplog: pytest.L
 
     async with opened(tmp_path) as store:
         made = [decision() for _ in range(3)]
-        ended = await asyncio.gather(*map(store.record, made), store._writer.do(fault), return_exceptions=True)
+        ended = await together(store, *map(store.record, made), store._done(fault))
         assert [type(how) for how in ended] == [type(None)] * 3 + [NotRecorded]
         assert await ids(store) == [one.id for one in made]
         assert await faults(store) == []
@@ -511,7 +544,7 @@ async def test_a_connection_that_breaks_after_the_commit_costs_nobody_the_answer
             return results
 
         store._writer._committed = once  # type: ignore[method-assign]
-        assert [*await asyncio.gather(*map(store.record, made))] == [None] * 3
+        assert await together(store, *map(store.record, made)) == [None] * 3
         assert broken == [3]
         assert await ids(store) == [one.id for one in made]
         assert await faults(store) == []
@@ -546,7 +579,7 @@ async def test_a_full_spool_refuses_and_recovers(tmp_path: Path) -> None:
         switch = Broken(store)
         switch.off = True
         made = [decision(facts=b"x" * 20_000) for _ in range(100)]
-        ended = [*await asyncio.gather(*map(store.record, made), return_exceptions=True)]
+        ended = await together(store, *map(store.record, made))
         taken = [one.id for one, how in zip(made, ended, strict=True) if how is None]
         assert 5 < len(taken) < 20
         assert {type(how) for how in ended} == {type(None), NotRecorded}
@@ -604,8 +637,7 @@ async def test_a_database_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
         store._writer._answers = hangs  # type: ignore[method-assign]
         first = asyncio.create_task(store.record(decision()))
         await asyncio.sleep(0.01)
-        store._writer._down(TimeoutError())
-        hanging.set()
+        await goes_down(store, then=hanging.set)
         await asyncio.gather(first, return_exceptions=True)
         store._writer._committed, store._writer._answers = committed, answers  # type: ignore[method-assign]
         await until(lambda: store._writer.state.up)
