@@ -252,14 +252,15 @@ class HookService:
 
 def _claim(call: Call) -> str:
     """What makes another request the same: who asks what of whom, and what was switched meanwhile. An operator who
-    silences the service, or a client, silences repeats too."""
+    silences the service, or a client, silences repeats too. Not the address that cards link to: replicas may have each
+    its own."""
     parts = [
         call.caller.client,
         call.caller.tenant.name,
         call.service,
         call.request.hook_instance,
         calls.digest(call.request),
-        call.switches.document(),
+        {name: value for name, value in call.switches.document().items() if name != "published_at"},
     ]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
