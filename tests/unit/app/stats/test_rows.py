@@ -170,7 +170,10 @@ def read_by_sqlite() -> Iterator[set[tuple[str, str]]]:
         return sqlite3.SQLITE_OK
 
     def listen(connection: Any, _: object) -> None:
-        connection.run_async(lambda driver: driver.set_authorizer(note))
+        if isinstance(connection, sqlite3.Connection):
+            connection.set_authorizer(note)
+        else:
+            connection.run_async(lambda driver: driver.set_authorizer(note))
 
     event.listen(Engine, "connect", listen)
     yield read
