@@ -151,6 +151,7 @@ class Writer:
     async def start(self) -> None:
         """Begin to write; what an earlier process left in the spool is written first."""
         self._closing = False
+        self._waiting = asyncio.Queue()  # of this loop: a store may be opened again in another
         if self.spool is not None:
             await asyncio.to_thread(self._recall, self.spool, since=self._clock() - REPEAT)
         self._task = asyncio.create_task(self._run(), name="writer")

@@ -179,6 +179,19 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
         await store.record(decision())
 
 
+def test_a_store_can_be_opened_again_elsewhere(tmp_path: Path) -> None:
+    store = Store(databases.at_first_start(tmp_path / "d.db").url, spool=tmp_path / "spool")
+    made = [decision(), decision()]
+
+    async def recorded(one: Decision) -> list[str]:
+        async with store:
+            await store.keep_knowledge(KNOWLEDGE, b"{}")
+            await store.record(one)
+            return await ids(store)
+
+    assert [asyncio.run(recorded(one)) for one in made] == [[made[0].id], [one.id for one in made]]
+
+
 async def test_closing_writes_what_waits(tmp_path: Path) -> None:
     store = Store(databases.at_first_start(tmp_path / "d.db").url, spool=tmp_path / "d.db.spool")
     await store.open()
