@@ -152,8 +152,12 @@ async def integrity(url: str, *, server: Server | None = None) -> str:
 
 def _sqlite_integrity(url: str, _: Server | None) -> str:
     with closing(sqlite3.connect(f"file:{path(url)}?mode=ro", uri=True)) as connection:
-        found = [said for (said,) in connection.execute("PRAGMA integrity_check")]
-        found += [f"{table}: a reference to nothing" for table, *_ in connection.execute("PRAGMA foreign_key_check")]
+        try:
+            found = [said for (said,) in connection.execute("PRAGMA integrity_check")]
+            broken = connection.execute("PRAGMA foreign_key_check").fetchall()
+        except sqlite3.DatabaseError as error:  # so damaged that it cannot even be checked
+            return str(error)
+    found += [f"{table}: a reference to nothing" for table, *_ in broken]
     return "; ".join(found[:3])
 
 
