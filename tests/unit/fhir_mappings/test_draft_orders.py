@@ -478,3 +478,8 @@ def test_without_its_words_the_same_is_made_of_a_draft(changes: dict[str, Any]) 
     assert made is not None
     assert corrections.corrected(kept, **asked) == made
     assert b"told" not in kept
+
+
+def test_a_draft_without_a_dosage_is_kept_without_its_narrative() -> None:
+    raw = b'{"resourceType":"MedicationRequest","text":{"div":"words"},"status":"draft"}'
+    assert bytes(corrections.without_words(raw)) == b'{"resourceType":"MedicationRequest","status":"draft"}'
