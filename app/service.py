@@ -43,6 +43,10 @@ REUSED = "hook-instance-reused"
 """The flag of a decision whose hookInstance was that of another request: it is meant to be unique (CDS Hooks)."""
 
 
+NOT_COMPARED = "hook-instance-not-compared"
+"""The flag of a decision of which nobody could say that: the database did not answer, or the spool was not empty."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What goes back: status and JSON bytes."""
@@ -134,8 +138,8 @@ class HookService:
         if before.answer is not None:
             self.metrics.replayed()
             return _again(before.answer)
-        if before.reused:
-            call.flags = (REUSED,)
+        if before.reused is not False:
+            call.flags = (REUSED if before.reused else NOT_COMPARED,)
         with self.traces.span(
             "hook",
             service=call.service,

@@ -27,6 +27,7 @@ _WIDTH: Final = 112
 _SKIPPED: Final = frozenset({"row", "why_unknown", "silenced", "would_be", "would_show", "suggested", "safety", "told"})
 _FLAGS: Final = {
     "hook-instance-reused": "its hookInstance had been used for another request",
+    "hook-instance-not-compared": "whether its hookInstance had been used before could not be looked up",
     "spooled": "kept in the spool while the database was down, committed later",
     "duplicate": "the same request had been answered at the same time",
 }

@@ -116,10 +116,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What was decided before: the answer to the very same request, if any; whether its hookInstance was another's."""
+    """What was decided before: the answer to the very same request, if any; whether its hookInstance was another's,
+    None where that could not be asked, or not of all that was decided."""
 
     answer: Earlier | None = None
-    reused: bool = False
+    reused: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +274,8 @@ class Store:
                 found = await answered(connection, claim, since=since)
                 if found is not None:
                     return Before(found)
-                return Before(None, await connection.scalar(other) is not None)
+                reused = await connection.scalar(other) is not None
+                return Before(None, reused or (None if self.now().entries else False))
         except (SQLAlchemyError, OSError):
             return Before()
 

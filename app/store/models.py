@@ -89,7 +89,8 @@ decisions = Table(
     Index("decisions_hook_instance", "hook_instance"),
 )
 """`facts_digest` and `answer_digest` (`app.store.chain`) say what stands, or stood, in the tables that can be emptied;
-'' where there was nothing. `flags`: "hook-instance-reused", "spooled", "duplicate"."""
+'' where there was nothing. `flags`: "hook-instance-reused", "hook-instance-not-compared", "spooled",
+"duplicate"."""
 
 decision_facts = Table(
     "decision_facts",

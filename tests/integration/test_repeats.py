@@ -12,6 +12,7 @@ import pytest
 
 from app.clinical.table import EVERYTHING
 from tests.integration.hospital import NOW, Hospital, hook, opened
+from tests.unit.app.store.test_writer import Broken, until
 
 PATIENT = "demo-full-protocol"
 MINUTES = timedelta(minutes=10)
@@ -75,6 +76,18 @@ async def test_another_question_under_the_same_hook_instance_is_flagged(hospital
     other = await hospital.call({**hook("demo-crp-100"), "hookInstance": body["hookInstance"]})
     assert other.content != first.content
     assert sorted(flags(hospital)) == [[], ["hook-instance-reused"]]
+
+
+async def test_where_it_cannot_be_looked_up_nobody_says_that_it_is_new(hospital: Hospital) -> None:
+    switch = Broken(hospital.store)
+    switch.off = True
+    for _ in range(2):  # when it goes away, and while it is down
+        assert (await hospital.call(hook(PATIENT))).status_code == 200
+    switch.off = False
+    await until(lambda: hospital.store.now().entries == 0)
+    assert flags(hospital) == [["hook-instance-not-compared", "spooled"]] * 2
+    await hospital.call(hook(PATIENT))
+    assert min(flags(hospital)) == []
 
 
 async def test_what_was_not_evaluated_is_tried_again(hospital: Hospital) -> None:
