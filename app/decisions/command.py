@@ -29,9 +29,9 @@ from app.decisions.rerun import Rerun, rerun
 from app.observe import terminal
 from app.settings import load
 from app.store import readonly
+from app.store.command import INTERRUPTED, Address
 from app.store.errors import StoreError
 
-INTERRUPTED: Final = 130
 DIFFERS: Final = 3
 NOT_POSSIBLE: Final = 4
 
@@ -45,9 +45,6 @@ exit status: 0 identical, 3 something differs, 4 nothing differs and something c
 2 the command line, the configuration or the database cannot be used. What --since finds without the patient's
 data, which have been removed, is counted and changes nothing. docs/decisions.md says what is compared.
 """
-
-Address = Callable[[argparse.Namespace], str]
-"""The database's address, of the options `--db` and `--config`."""
 
 
 class Unusable(ValueError):

@@ -7,9 +7,10 @@ import asyncio
 from datetime import UTC, datetime
 
 from app import moments
-from app.decisions.command import INTERRUPTED, Address, Unusable, options_of, say
+from app.decisions.command import Unusable, options_of, say
 from app.observe import terminal
 from app.store import readonly, retention
+from app.store.command import INTERRUPTED, Address
 from app.store.decisions import Store
 from app.store.errors import StoreError
 from app.store.retention import Purged

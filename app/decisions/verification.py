@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from app.decisions.command import INTERRUPTED, Address, Unusable, options_of, say
+from app.decisions.command import Unusable, options_of, say
 from app.decisions.legible import line
 from app.observe import terminal
 from app.store import engine as engines
 from app.store import readonly, verify
 from app.store.chain import Head
+from app.store.command import INTERRUPTED, Address
 from app.store.errors import StoreError
 from app.store.verify import Count
 
