@@ -149,6 +149,8 @@ _SCHEMA: Final = """
     select 'column', table_name::text, column_name::text, data_type::text, is_nullable::text
     from information_schema.columns where table_schema = 'public'
     union all select 'index', tablename::text, indexname::text, '', '' from pg_indexes where schemaname = 'public'
+    union all select 'constraint', conrelid::regclass::text, conname::text, pg_get_constraintdef(oid),
+        convalidated::text from pg_constraint where connamespace = 'public'::regnamespace
     union all select 'revision', coalesce((select query_to_xml('table alembic_version', false, true, '')::text
         where to_regclass('alembic_version') is not null), ''), '', '', ''
     order by 1, 2, 3

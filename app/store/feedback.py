@@ -90,13 +90,15 @@ async def keep(
     new: dict[str, int] = {}
     if rows:
         made_once = once(connection.dialect)(feedback).on_conflict_do_nothing(index_elements=["digest"])
-        ordered = [rows[digest] for digest in sorted(rows)]  # one order for all processes: no deadlock
-        inserted = await connection.execute(made_once.returning(feedback.c.digest, feedback.c.id), ordered)
+        # In the order in which they were sent, which the numbers keep. The same call sent to two processes at once
+        # locks in the same order; where others cross, the database ends one transaction, and the writer makes it again.
+        returning = made_once.returning(feedback.c.digest, feedback.c.id)
+        inserted = await connection.execute(returning, list(rows.values()))
         new = {row.digest: row.id for row in inserted}
     about = [{"feedback_id": new[digest], **words[digest]} for digest in words if digest in new]
     if about:
         await connection.execute(insert(feedback_words), about)
-    entries_of_chain = [(digest, chain.feedback(_texts(rows[digest]))) for digest in sorted(new)]
+    entries_of_chain = [(digest, chain.feedback(_texts(row))) for digest, row in rows.items() if digest in new]
     return Kept(len(new), len(sent) - len(new), unmatched), entries_of_chain
 
 

@@ -52,6 +52,9 @@ REPEAT: Final = timedelta(minutes=10)
 _PROBE_SECONDS: Final = 0.5
 """How often a database that is down is tried again."""
 
+_ANSWER_SECONDS: Final = 0.5
+"""How long one that has just failed is given to say that it is there."""
+
 _ATTEMPTS: Final = 3
 """What the database refuses as often is set aside."""
 
@@ -134,6 +137,7 @@ class Writer:
         self._clock = clock
         self._commit_seconds = commit_seconds
         self._probe_seconds = probe_seconds
+        self._answer_seconds = _ANSWER_SECONDS
         self._blocking = blocking
         self._inserts = Inserts(engine.dialect)
         self._claim = _claim(engine)
@@ -527,7 +531,7 @@ class Writer:
     async def _answers(self, *, seconds: float | None = None) -> bool:
         """Whether it takes anything at all now."""
         try:
-            async with asyncio.timeout(seconds or self._probe_seconds), self._engine.begin() as connection:
+            async with asyncio.timeout(seconds or self._answer_seconds), self._engine.begin() as connection:
                 await connection.execute(_NOTHING)
         except Exception:  # noqa: BLE001  (whatever it is, it has not taken it)
             return False
@@ -547,7 +551,7 @@ class Writer:
         while not self.state.up:
             await asyncio.sleep(pause)
             pause = self._probe_seconds
-            if await self._answers(seconds=max(self._probe_seconds, self._commit_seconds)):
+            if await self._answers(seconds=max(self._answer_seconds, self._commit_seconds)):
                 self.state.up, self.state.since = True, None
                 log.warning("database-up")
         self._wake()

@@ -168,13 +168,14 @@ async def test_a_repeat_is_kept_once(hospital: Hospital) -> None:
 @pytest.mark.parametrize("together", [True, False], ids=["one batch", "two calls"])
 async def test_accepted_then_overridden_is_kept_in_that_order(hospital: Hospital, together: bool) -> None:
     card = await shown(hospital)
-    entries = [accepted(card.card, card.suggestions[0]), overridden(card.card, reason=coding())]
+    outcomes = [accepted(card.card, card.suggestions[0]), overridden(card.card, reason=coding())]
+    entries = [one | {"outcomeTimestamp": f"2026-11-01T08:{minute:02}:00Z"} for minute in range(4) for one in outcomes]
     if together:
         fine(await send(hospital, *entries))
     else:
         for entry in entries:
             fine(await send(hospital, entry))
-    assert [row["outcome"] for row in of(hospital, card.card)] == ["accepted", "overridden"]
+    assert [row["outcome"] for row in of(hospital, card.card)] == ["accepted", "overridden"] * 4
 
 
 LONG = "x" * 5000

@@ -22,7 +22,7 @@ from app.store.decisions import Decision, Same, Shown, Store
 from app.store.errors import NotRecorded
 from app.store.feedback import Feedback
 from app.store.models import chain, decisions, feedback, writers
-from app.store.writer import REPEAT, Earlier, Transaction, _is_refused
+from app.store.writer import _ANSWER_SECONDS, REPEAT, Earlier, Transaction, _is_refused
 from tests import databases
 
 KNOWLEDGE = "4eb2a7d5a1b1d5f5c9e2fc8c6a1f5d36c1f3f4f8a4a6d9f0a9b7c1d2e3f40516"
@@ -93,7 +93,7 @@ async def opened(path: Path, **options: Any) -> AsyncIterator[Store]:
     database = databases.at_first_start(path / "d.db")
     store = Store(database.url, **{"spool": path / "d.db.spool"} | options)
     store._writer._probe_seconds = 0.02
-    store._writer._commit_seconds = 20.0  # of a machine on which other tests run
+    store._writer._commit_seconds = store._writer._answer_seconds = 20.0  # of a machine on which other tests run
     async with store:
         await store.keep_knowledge(KNOWLEDGE, b"{}")
         yield store
@@ -427,7 +427,7 @@ async def test_a_database_that_takes_its_time_to_come_back_comes_back(tmp_path: 
         answers = store._writer._answers
 
         async def slowly(*, seconds: float | None = None) -> bool:
-            return (seconds or store._writer._probe_seconds) >= 1 and await answers(seconds=seconds)
+            return (seconds or _ANSWER_SECONDS) >= 1 and await answers(seconds=seconds)
 
         store._writer._answers = slowly  # type: ignore[method-assign]
         await goes_down(store)
