@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -32,7 +33,8 @@ class Call:
 
     `speaks` are the protocols whose cards these are (`app.settings` can silence them by these names). `kind` is what
     the cards are, for snoozing, and `state` a hash of what they rest on; '' where there is nothing to be repeated.
-    `way` says which way it took, and `lost` what could not be read of a call that was not evaluated.
+    `way` says which way it took, and `lost` what could not be read of a call that was not evaluated. `queries` are what
+    the FHIR server was asked, as `Budget.asked`.
     """
 
     id: UUID
@@ -51,6 +53,7 @@ class Call:
     gaps: list[dict[str, str]] = field(default_factory=list)
     facts: Facts | None = None
     asked: Asked = field(default_factory=Asked, repr=False)
+    queries: Sequence[str] = field(default=(), repr=False)
     way: Way = ""
     lost: tuple[Source, ...] = ()
     flags: tuple[str, ...] = ()

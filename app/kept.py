@@ -6,7 +6,7 @@ of that form are still read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -30,11 +30,12 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """One row. `form` 1 has facts only."""
+    """One row. `form` 1 has facts only. `queries` are what the FHIR server was asked, as it was written."""
 
     form: int
     facts: Facts
     asked: Asked = Asked()
+    queries: tuple[str, ...] = ()
 
 
 class _Form(msgspec.Struct):
@@ -51,9 +52,9 @@ class Unknown(ValueError):
     """Content that this version cannot read."""
 
 
-def encode(facts: Facts, asked: Asked) -> bytes:
+def encode(facts: Facts, asked: Asked, *, queries: Iterable[str] = ()) -> bytes:
     """The row."""
-    return _ENCODER.encode(Kept(FORM, facts, asked))
+    return _ENCODER.encode(Kept(FORM, facts, asked, tuple(queries)))
 
 
 def decode(content: bytes) -> Kept:

@@ -160,7 +160,9 @@ class Reads:
     def _note(self, call: Call, reach: Reach, gathered: Gathered) -> None:
         """How the reading went: by whose authority, how much, and what could not be asked."""
         without = {part.source.key: part.source.unsent for part in gathered.parts if part.source.unsent}
+        call.queries = reach.budget.asked  # grows with what is read after this
         call.reading |= {
+            "server": reach.base,
             "gather": call.caller.tenant.gather,
             "access": reach.access.mark,
             "requests": gathered.requests,

@@ -239,7 +239,7 @@ class HookService:
             status=answer.status,
             answer=answer.body,
             patient=call.patient_id,
-            facts=None if call.facts is None else kept.encode(call.facts, call.asked),
+            facts=None if call.facts is None else kept.encode(call.facts, call.asked, queries=call.queries),
             versions={"service": self.bedside.version, "knowledge": knowledge.version},
             verdicts=call.verdicts,
             reading=answers.reading(call),

@@ -64,6 +64,7 @@ def document(
         "cards": [_plain(card) for card in record.cards],
         "patient": record.patient,
         "facts": _facts(record),
+        "queries": _queries(record),
         "answer": None if record.answer is None else _decoded(record.answer),
         "removed": record.is_removed,
         "feedback": [_plain(one) for one in told],
@@ -125,6 +126,16 @@ def _facts(record: Record) -> Any:
         return _plain(kept.decode(record.facts).facts)
     except kept.Unknown as error:
         return {"unreadable": str(error)}
+
+
+def _queries(record: Record) -> list[str]:
+    """What the FHIR server was asked, as it was written."""
+    if record.facts is None:
+        return []
+    try:
+        return list(kept.decode(record.facts).queries)
+    except kept.Unknown:
+        return []
 
 
 def _titles(bedside: Bedside) -> dict[str, str]:
@@ -322,6 +333,8 @@ def _read(found: Mapping[str, Any]) -> Iterator[str]:
     if "access" in reading:
         access = str(reading["access"])
         yield line(f"  by the authority of: {_ACCESS.get(access, access)}")
+    if reading.get("server"):
+        yield from _wrapped(f"from: {reading['server']}", indent="  ")
     if "requests" in reading:
         size = f", {reading['bytes']} bytes" if "bytes" in reading else ""
         yield line(f"  requests: {reading['requests']}{size}; gather: {reading.get('gather', '')}")

@@ -6,8 +6,8 @@ server the destination. The decision has the same agents one step further out: t
 service the destination; BALP has no profile for it and none is claimed. A refusal is a DICOM security alert, as BALP
 writes authorisation decisions (knowledge: security 4.3).
 
-What the record does not have is said to be absent, never filled in: network addresses of clients, and the raw queries
-of decisions whose `reading` holds none.
+What the record does not have is said to be absent, never filled in: network addresses of clients, and the queries of
+decisions that kept no patient data, or keep them no longer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
-from urllib.parse import quote
 from uuid import uuid5
 
 from app.export import device, guidance, names
@@ -51,14 +50,13 @@ _RESTRICTED: Final = frozenset({SERVICE, FHIR_SERVER, ORIGIN})
 
 
 def read(made: Made) -> Iterable[Json]:
-    """One for each search; one for all of them where the record does not have them singly; none if nothing was read."""
+    """One for each query; one for all of them where the record has none; none if nothing was read."""
     if not made.reading.get("requests"):
         return
-    queries: Mapping[str, str] = made.reading.get("queries", {})
-    if not queries:
+    if not made.queries:
         yield _query(made, "read", entity=_unwritten(made))
-    for need, query in queries.items():
-        yield _query(made, f"read/{need}", entity=_written(made, need=need, query=query))
+    for number, query in enumerate(made.queries):
+        yield _query(made, f"read/{number}", entity=_written(query))
 
 
 def decided(made: Made) -> Json:
@@ -195,20 +193,14 @@ def _object(role: str, display: str) -> Json:
     return {"type": _SYSTEM_OBJECT, "role": coding(f"{HL7}/object-role", role, display)}
 
 
-def _written(made: Made, *, need: str, query: str) -> Json:
-    """The record keeps queries without the patient, who is put back where they are still known."""
-    if made.patient is not None:
-        kind, _, rest = query.partition("?")
-        who = quote(made.patient, safe="")
-        query = f"{kind}/{who}" if kind == "Patient" else f"{kind}?patient={who}&{rest}".rstrip("&")
-    encoded = b64encode(query.encode()).decode()
-    return _object("24", "Query") | {"query": encoded, "detail": _details([("need", need)])}
+def _written(query: str) -> Json:
+    return _object("24", "Query") | {"query": b64encode(query.encode()).decode()}
 
 
 def _unwritten(made: Made) -> Json:
     """Which searches of the gather plan were sent, by their names."""
     needs: Mapping[str, Any] = made.timing.get("sources_ms", {})
-    entity = _object("24", "Query") | {"_query": absent("unknown")}
+    entity = _object("24", "Query") | {"_query": absent("masked" if made.removed else "unknown")}
     return entity | ({"detail": _details([("need", need) for need in needs])} if needs else {})
 
 

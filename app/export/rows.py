@@ -81,7 +81,7 @@ class Card:
 @dataclass(frozen=True, slots=True)
 class Made:
     """A decision. `patient`, `encounter` and `answer` are None where they are not, or no longer, in the record;
-    `removed` says that the patient's data were there once."""
+    `removed` says that the patient's data were there once. `queries` are what the FHIR server was asked."""
 
     id: str
     created_at: datetime
@@ -100,6 +100,7 @@ class Made:
     flags: Sequence[str] = ()
     patient: str | None = field(default=None, repr=False)
     encounter: str | None = field(default=None, repr=False)
+    queries: Sequence[str] = field(default=(), repr=False)
     status: int | None = None
     answer: bytes | None = field(default=None, repr=False)
     removed: bool = False
@@ -145,6 +146,7 @@ class _Kept(msgspec.Struct):
     """Of a row of facts (`app.kept`), what the export needs: the rest of it is not even decoded."""
 
     asked: _Asked = msgspec.field(default_factory=_Asked)
+    queries: tuple[str, ...] = ()
 
 
 _kept = msgspec.json.Decoder(_Kept).decode
@@ -286,9 +288,11 @@ async def _snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 def _made(row: Mapping[Any, Any], shown: Iterable[Mapping[Any, Any]]) -> Made:
     names = [name for name in Made.__dataclass_fields__ if name in row]
+    kept = _read(row["facts"])
     return Made(
         **{name: row[name] for name in names},
-        encounter=_encounter(row["facts"]),
+        encounter=kept.asked.encounter or None,
+        queries=kept.queries,
         answer=row["body"],
         removed=(row["patient"] is None and bool(row["facts_digest"]))
         or (row["body"] is None and bool(row["answer_digest"])),
@@ -296,13 +300,14 @@ def _made(row: Mapping[Any, Any], shown: Iterable[Mapping[Any, Any]]) -> Made:
     )
 
 
-def _encounter(facts: bytes | None) -> str | None:
+def _read(facts: bytes | None) -> _Kept:
+    """With nothing in it where there are none, or they cannot be read."""
     if facts is None:
-        return None
+        return _Kept()
     try:
-        return _kept(facts).asked.encounter or None
+        return _kept(facts)
     except (msgspec.MsgspecError, UnicodeError):
-        return None
+        return _Kept()
 
 
 def _accepted(row: Any) -> Accepted:

@@ -38,10 +38,11 @@ class Deadline:
 class Budget:
     """The deadline of one hook, `places` for its reads that go side by side, and what all its answers may weigh.
 
-    `requests` and `bytes` are what it has spent so far.
+    `requests` and `bytes` are what it has spent so far, `asked` the reads and searches that were sent, as they were
+    written (`Patient/ID`, `Observation?patient=ID&...`): patient data.
     """
 
-    __slots__ = ("_most", "bytes", "deadline", "places", "requests")
+    __slots__ = ("_most", "asked", "bytes", "deadline", "places", "requests")
 
     def __init__(self, deadline: Deadline, *, reads: int = READS, bytes: int = BYTES) -> None:  # noqa: A002
         self.deadline = deadline
@@ -49,6 +50,7 @@ class Budget:
         self._most = bytes
         self.requests = 0
         self.bytes = 0
+        self.asked: list[str] = []
 
     def remaining(self) -> float:
         """Seconds left, never negative."""

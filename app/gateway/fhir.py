@@ -274,6 +274,7 @@ class _Tally:
     requests: int = 0
     bytes: int = 0
     unsent: tuple[str, ...] = ()
+    asked: str = ""
     waiting: bool = False
 
     def weigh(self, size: int) -> None:
@@ -309,6 +310,13 @@ class _Reading:
         self.call_seconds = 0.0
 
     async def end(self) -> Fetched:
+        try:
+            return await self._ended()
+        finally:
+            if self.tally.requests:
+                self.budget.asked.append(self.tally.asked)
+
+    async def _ended(self) -> Fetched:
         tally = self.tally
         try:
             async with asyncio.timeout(self.budget.remaining()):
@@ -384,10 +392,12 @@ class _Reading:
         url = f"{self.server.base}/{self.query.resource_type}"
         self.first_url = url
         if self.query.id:
+            self.tally.asked = f"{self.query.resource_type}/{self.query.id}"
             return httpx.Request("GET", f"{url}/{self.query.id}", headers=headers)
         encoded = "&".join(
             f"{_quoted(name)}={_quoted_codes(value) if name == 'code' else _quoted(value)}" for name, value in params
         )
+        self.tally.asked = f"{self.query.resource_type}?{encoded}"
         if len(url) + 1 + len(encoded) <= self.limits.longest_get:
             request = httpx.Request("GET", f"{url}?{encoded}", headers=headers)
             self.first_url = str(request.url)

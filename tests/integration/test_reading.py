@@ -12,6 +12,7 @@ import httpx
 import pytest
 from joserfc.jwk import ECKey
 
+from app import kept
 from app.gateway.backend_services import Credentials
 from app.sandbox import patients
 from tests.integration.hospital import FHIR, TOKEN, Hospital, decision, hook, opened, same_words, settings_for
@@ -95,6 +96,33 @@ async def test_a_server_that_takes_little_is_asked_for_what_it_takes(
     (sources,) = [card["extension"]["org.rescue-cds.evidence"]["sources"] for card in cards[:1]]
     assert {"source": "MedicationRequest", "need": "orders-recent", "asked_without": ["authoredon"]} in sources
     assert len(sources) == 3
+
+
+async def test_the_record_keeps_what_the_server_was_asked_and_only_beside_the_patients_data(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answers(request: httpx.Request) -> None:
+        if request.url.path != "/fhir/metadata":
+            kind = request.url.path.removeprefix("/fhir/").removesuffix("/_search")
+            search = (request.content or request.url.query).decode()
+            asked.append(f"{kind}?{search}" if search else kind)
+
+    async with opened(tmp_path, answers=answers) as hospital:
+        answer = await hospital.call(hook(PATIENT))
+        (row,) = hospital.rows("decision_facts")
+        found = reading(hospital, answer)
+        prefetched = await hospital.call(hook(PATIENT, fhir=None, prefetched=await hospital.prefetched(PATIENT)))
+        without = next(
+            one for one in hospital.rows("decision_facts") if one["decision_id"] == decision(prefetched)["id"]
+        )
+    kept_queries = kept.decode(row["facts"]).queries
+    assert sorted(kept_queries) == sorted(asked)
+    assert len(asked) == found["requests"] > 10
+    assert f"Patient/{PATIENT}" in asked
+    assert any(one.startswith(f"Observation?patient={PATIENT}&code=") and "&date=ge" in one for one in asked)
+    assert found["server"] == FHIR
+    assert PATIENT not in json.dumps(found)
+    assert kept.decode(without["facts"]).queries == ()
 
 
 async def test_a_server_that_says_nothing_and_refuses_is_asked_once_more(tmp_path: Path) -> None:

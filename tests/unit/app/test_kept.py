@@ -28,8 +28,9 @@ ASKED = Asked(
 
 
 def test_everything_comes_back_as_it_was() -> None:
-    found = kept.decode(kept.encode(FACTS, ASKED))
+    found = kept.decode(kept.encode(FACTS, ASKED, queries=["Patient/p"]))
     assert (found.form, found.facts, found.asked.encounter) == (2, FACTS, "e1")
+    assert found.queries == ("Patient/p",)
     assert (dict(found.asked.until), found.asked.turns) == (dict(ASKED.until), ASKED.turns)
     assert {place: bytes(raw) for place, raw in found.asked.orders.items()} == {
         3: b'{"dose":0.50,"resourceType":"MedicationRequest"}'

@@ -314,21 +314,18 @@ def test_a_reading_names_who_asked_whom_and_no_result() -> None:
     assert list(audit.read(made())) == []
 
 
-def test_queries_of_the_record_are_told_with_their_patient_while_it_is_known() -> None:
-    reading = {
-        "requests": 2,
-        "server": "https://fhir.example.org/r4",
-        "queries": {"patient": "Patient", "labs": "Observation?code=http%3A%2F%2Floinc.org%7C1988-5"},
-    }
-    patient, labs = audit.read(made(reading=reading, patient="p 1&x"))
-    assert b64decode(patient["entity"][2]["query"]) == b"Patient/p%201%26x"
-    assert b64decode(labs["entity"][2]["query"]) == (
-        b"Observation?patient=p%201%26x&code=http%3A%2F%2Floinc.org%7C1988-5"
-    )
-    assert labs["agent"][1]["network"] == {"address": "https://fhir.example.org/r4", "type": "5"}
-    assert [wrong(patient), wrong(labs), is_valid(labs)] == [[], [], True]
-    _, removed = audit.read(made(reading=reading, patient=None, removed=True))
-    assert b64decode(removed["entity"][2]["query"]) == b"Observation?code=http%3A%2F%2Floinc.org%7C1988-5"
+def test_each_query_of_the_record_is_told_as_it_was_written_while_it_is_there() -> None:
+    reading = {"requests": 2, "server": "https://fhir.example.org/r4", "access": "hook"}
+    queries = ("Patient/p1", "Observation?patient=p1&code=http%3A//loinc.org%7C1988-5")
+    both = list(audit.read(made(reading=reading, queries=queries)))
+    assert [b64decode(one["entity"][2]["query"]).decode() for one in both] == list(queries)
+    assert len({one["id"] for one in both}) == 2
+    for one in both:
+        assert one["agent"][1]["network"] == {"address": "https://fhir.example.org/r4", "type": "5"}
+        assert one["entity"][2]["detail"] == [{"type": "access", "valueString": "hook"}]
+        assert (wrong(one), is_valid(one)) == ([], True)
+    (removed,) = audit.read(made(reading=reading, patient=None, removed=True))
+    assert removed["entity"][2]["_query"]["extension"][0]["valueCode"] == "masked"
     assert removed["entity"][1]["what"]["extension"][0]["valueCode"] == "masked"
     assert wrong(removed) == []
 

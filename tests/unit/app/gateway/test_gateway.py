@@ -242,6 +242,44 @@ async def test_a_search_by_post_is_repeated_with_its_body(pauses: list[float]) -
     assert f"patient={PATIENT}".encode() in server.asked[1].content
 
 
+@pytest.mark.parametrize("longest", [10, 6000], ids=["by post", "by get"])
+async def test_what_was_asked_is_noted_once_as_it_was_written(pauses: list[float], longest: int) -> None:
+    budget, server = hook(), Server(in_turn(told(503), found("a", following="?page=2"), found("b")))
+    fetched = await read_once(server, budget=budget, limits=Limits(longest_get=longest))
+    sent = server.asked[0].content or server.asked[0].url.query
+    assert fetched.requests == len(server.asked) == 3
+    assert budget.asked == [f"Observation?{sent.decode()}"]
+    assert f"patient={PATIENT}&code=http://loinc.org%7C1988-5" in httpx.URL(f"{BASE}/{budget.asked[0]}").query.decode()
+
+
+async def test_a_search_that_was_refused_and_asked_with_less_is_noted_as_it_was_answered() -> None:
+    budget = hook()
+    fetched = await read_once(Server(in_turn(told(400), found())), BROAD, budget=budget)
+    assert (fetched.outcome, fetched.requests) == ("ok", 2)
+    assert [set(httpx.URL(one).params) for one in budget.asked] == [
+        {"patient", "code", "date", "_sort", "_count"} - set(fetched.unsent)
+    ]
+    assert fetched.unsent
+
+
+async def test_a_read_by_id_and_one_that_failed_are_noted_and_one_that_was_not_sent_is_not() -> None:
+    budget = hook()
+    await read_once(Server(in_turn(told(404))), Query("Patient", id=PATIENT), budget=budget)
+    await read_once(Server(in_turn(found())), Query("Obser/vation"), budget=budget)
+    assert budget.asked == [f"Patient/{PATIENT}"]
+
+
+async def test_one_that_was_given_up_is_noted() -> None:
+    budget, gate = hook(), Gate(found)
+    async with Gateway(Server(gate)) as gateway:
+        task = asyncio.create_task(read(gateway, budget=budget))
+        while not budget.requests:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert len(budget.asked) == 1
+
+
 async def test_each_page_may_be_asked_twice(pauses: list[float]) -> None:
     server = Server(in_turn(told(503), found("a", following="?page=2"), told(503), found("b")))
     fetched = await read_once(server)
