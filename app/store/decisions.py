@@ -199,6 +199,7 @@ class Store:
     async def close(self) -> None:
         if self._tidying is not None:
             await asyncio.gather(self._tidying, return_exceptions=True)
+            self._tidying = None
         await self._apart.call(self._writer.aclose())
         if self._spool is not None:
             await asyncio.to_thread(self._spool.close)
@@ -311,7 +312,9 @@ class Store:
         self._tidied = now
 
         async def tidied(transaction: Transaction) -> None:
-            await retention.tidy(transaction.connection, claimed_before=now - REPEAT, shown_before=snoozed_since)
+            await retention.tidy(
+                transaction.connection, now=now, claimed_before=now - REPEAT, shown_before=snoozed_since
+            )
 
         async def done() -> None:
             try:

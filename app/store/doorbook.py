@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, insert
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.dialect import once
@@ -32,14 +32,13 @@ def digest(token_id: str) -> str:
 
 async def use(connection: AsyncConnection, *, client: str, token_id: str, until: datetime, now: datetime) -> bool:
     """Whether this is the token's first use; it is remembered until it expires. Over all processes one is the first."""
-    await connection.execute(delete(used_tokens).where(used_tokens.c.until < now))
-    noted = (
-        once(connection.dialect)(used_tokens)
-        .values(client=client, digest=digest(token_id), until=until)
-        .on_conflict_do_nothing()
-        .returning(used_tokens.c.digest)
+    noted = once(connection.dialect)(used_tokens).values(client=client, digest=digest(token_id), until=until)
+    noted = noted.on_conflict_do_update(
+        index_elements=[column.name for column in used_tokens.primary_key],
+        set_={"until": noted.excluded.until},
+        where=used_tokens.c.until < now,
     )
-    return (await connection.execute(noted)).first() is not None
+    return (await connection.execute(noted.returning(used_tokens.c.digest))).first() is not None
 
 
 async def note(connection: AsyncConnection, refusal: Refusal) -> None:

@@ -66,6 +66,7 @@ async def keep(
     """
     sent = list(entries)
     known = await _known(connection, {_token(entry.card) for entry in sent}, client=client, tenant=tenant)
+    of_patient = await _held(connection, {made["decision_id"] for made in known.values()})
     rows: dict[str, dict[str, Any]] = {}
     words: dict[str, dict[str, str]] = {}
     unmatched = 0
@@ -83,7 +84,7 @@ async def keep(
             "received_at": received_at,
         }
         # Words are kept beside the patient's data only: what could not go with them is not kept at all.
-        if made is not None and made["of_patient"] is not None and (entry.display or entry.comment):
+        if made is not None and made["decision_id"] in of_patient and (entry.display or entry.comment):
             words[digest] = {"display": entry.display[:_WORDS], "comment": entry.comment[:_WORDS]}
     for digest in await _there(connection, rows):
         del rows[digest]
@@ -117,13 +118,17 @@ async def _known(
             decision_cards.c.card,
             decision_cards.c.decision_id,
             decision_cards.c.suggestions,
-            decision_facts.c.decision_id.label("of_patient"),
         )
         .join(decisions, decisions.c.id == decision_cards.c.decision_id)
-        .outerjoin(decision_facts, decision_facts.c.decision_id == decision_cards.c.decision_id)
         .where(decision_cards.c.card.in_(cards) & (decisions.c.client == client) & (decisions.c.tenant == tenant))
     )
     return {row["card"]: row for row in found.mappings()}
+
+
+async def _held(connection: AsyncConnection, ids: Collection[str]) -> set[str]:
+    """Which of these decisions have their patient's data; they keep them until this transaction has ended."""
+    theirs = select(decision_facts.c.decision_id).where(decision_facts.c.decision_id.in_(ids))
+    return set(await connection.scalars(theirs.with_for_update(read=True, key_share=True)))
 
 
 async def _there(connection: AsyncConnection, digests: Collection[str]) -> list[str]:

@@ -25,6 +25,7 @@ from app.store.models import (
     feedback_words,
     refusals,
     snoozes,
+    used_tokens,
 )
 from app.store.writer import Transaction
 
@@ -99,11 +100,14 @@ async def outlook(connection: AsyncConnection, *, before: datetime) -> Purged:
     return Purged(found[0], notes or 0, found[1], found[2])
 
 
-async def tidy(connection: AsyncConnection, *, claimed_before: datetime, shown_before: datetime | None) -> None:
+async def tidy(
+    connection: AsyncConnection, *, now: datetime, claimed_before: datetime, shown_before: datetime | None
+) -> None:
     """Remove what nobody asks for any more; it is no part of the record. Not all of what has piled up at once: calls
     wait meanwhile."""
     old = select(claims.c.key).where(claims.c.at < claimed_before).order_by(claims.c.at).limit(CLAIMS_AT_ONCE)
     await connection.execute(delete(claims).where(claims.c.key.in_(old)))
+    await connection.execute(delete(used_tokens).where(used_tokens.c.until < now))
     if shown_before is not None:
         await connection.execute(delete(snoozes).where(snoozes.c.shown_at < shown_before))
 
@@ -125,9 +129,10 @@ async def _remove(transaction: Transaction, ids: Sequence[str]) -> None:
         return
     connection = transaction.connection
     about = select(feedback.c.id).where(feedback.c.decision_id.in_(ids))
-    await connection.execute(delete(feedback_words).where(feedback_words.c.feedback_id.in_(about)))
     await connection.execute(delete(decision_answers).where(decision_answers.c.decision_id.in_(ids)))
     await connection.execute(delete(decision_facts).where(decision_facts.c.decision_id.in_(ids)))
+    # Last: who keeps words meanwhile holds the facts (`app.store.feedback`), and has ended now.
+    await connection.execute(delete(feedback_words).where(feedback_words.c.feedback_id.in_(about)))
     at = as_text(transaction.now, Instant()) or ""
     for id_ in ids:
         transaction.chain("removal", id_, chain.removal(id_, at=at))

@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from sqlalchemy import String, bindparam, delete, select, text, type_coerce, update
@@ -26,7 +26,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.store import chain, feedback
-from app.store.apart import Blocking
+from app.store.apart import Blocking, BlockingConnection
 from app.store.chain import Head, Kind
 from app.store.dialect import once
 from app.store.errors import NotRecorded, SpoolFull
@@ -36,6 +36,8 @@ from app.store.rows import DecisionRow, FeedbackCall, Inserts, Spoolable, packed
 from app.store.spool import Spool
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TOGETHER: Final = 64
 """Entries of one transaction."""
@@ -64,6 +66,9 @@ _LONGEST_PAUSE: Final = 16
 _OF_THE_ROW: Final = ("22", "23", "54")
 """SQLSTATE classes that say that the data are at fault: as data, against a constraint, or over a limit (PostgreSQL,
 appendix A of its manual). A full disk, a lock, a deadlock or a missing permission are nobody's row."""
+
+_CROSSED: Final = ("40001", "40P01")
+"""A serialization failure, a deadlock."""
 
 _CLOSE_SECONDS: Final = 10.0
 _ORDER_OF_WRITERS: Final = 7_283_366
@@ -118,7 +123,7 @@ class State:
 class Writer:
     """Writes for one process; between `start()` and `aclose()`. All of it belongs to one event loop.
 
-    `blocking`, where there is one, makes the transactions; whether the database is there `engine` finds out beside it.
+    `blocking`, where there is one, makes the transactions in place of `engine`.
     """
 
     def __init__(
@@ -156,6 +161,8 @@ class Writer:
         """Begin to write; what an earlier process left in the spool is written first."""
         self._closing = False
         self._waiting = asyncio.Queue()  # of this loop: a store may be opened again in another
+        self._head, self._relapses, self._forwards = None, 0, False
+        self.state = State()
         if self.spool is not None:
             await asyncio.to_thread(self._recall, self.spool, since=self._clock() - REPEAT)
         self._task = asyncio.create_task(self._run(), name="writer")
@@ -178,7 +185,7 @@ class Writer:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        self._task = None
+        self._task = self._watch = None
         while not self._waiting.empty():
             _fail([self._waiting.get_nowait()])
         if self._blocking is not None:
@@ -279,10 +286,10 @@ class Writer:
             elif not await self._together([one], again=True):
                 _fail([one])
 
-    async def _together(self, batch: Sequence[_Waiting], *, again: bool = False) -> bool:
+    async def _together(self, batch: Sequence[_Waiting], *, again: bool = False, crossed: bool = False) -> bool:
         """Commit all of it, or put it aside where the database is down; False when one of it cannot be written.
 
-        `again`: it may have been committed without a confirmation.
+        `again`: it may have been committed without a confirmation. `crossed`: another transaction was in its way.
         """
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -290,6 +297,8 @@ class Writer:
             results = await self._committed(batch, again=again)
         except Exception as error:  # noqa: BLE001  (a fault of ours too is the fault of one of them)
             self._head = None  # whether the chain has grown is not known
+            if _is_crossed(error) and not crossed:
+                return await self._together(batch, again=again, crossed=True)
             if _is_refused(error):
                 _say(error)
                 return False
@@ -307,18 +316,23 @@ class Writer:
                 one.done.set_result(result)
         return True
 
-    def _begin(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        made: Any = self._engine if self._blocking is None else self._blocking
-        begun: AbstractAsyncContextManager[AsyncConnection] = made.begin()
-        return begun
+    async def _transaction(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, T]], *, seconds: float) -> T:
+        """What the work gives, committed. Whoever gives up after that time does not know whether it will be."""
+        async with asyncio.timeout(seconds):
+            if self._blocking is not None:
+                return await self._blocking.run(cast("Callable[[BlockingConnection], Coroutine[Any, Any, T]]", work))
+            async with self._engine.begin() as connection:
+                return await work(connection)
 
     async def _committed(self, batch: Sequence[_Waiting], *, again: bool = False) -> list[Any]:
         """What came of each. One transaction."""
-        async with asyncio.timeout(self._commit_seconds), self._begin() as connection:
+        last = self._head
+
+        async def made(connection: AsyncConnection) -> tuple[list[Any], Head | None]:
             transaction = Transaction(connection, now=self._clock())
-            made = [one.row for one in batch if isinstance(one.row, DecisionRow)]
-            earlier = await self._claimed(transaction, made)
-            there = await _there(connection, made) if again else set()
+            mine = [one.row for one in batch if isinstance(one.row, DecisionRow)]
+            earlier = await self._claimed(transaction, mine)
+            there = await _there(connection, mine) if again else set()
             rows: list[DecisionRow] = []
             results: list[Any] = []
             for one in batch:
@@ -333,8 +347,10 @@ class Writer:
                 elif one.work is not None:
                     results.append(await one.work(transaction))
             await self._inserts.run(connection, rows)
-            head = await self._chained(transaction)
-        self._head, self._relapses = head, 0
+            return results, await self._chained(transaction, last)
+
+        results, self._head = await self._transaction(made, seconds=self._commit_seconds)
+        self._relapses = 0
         return results
 
     async def _claimed(self, transaction: Transaction, rows: Sequence[DecisionRow]) -> dict[str, Earlier]:
@@ -350,11 +366,11 @@ class Writer:
                     earlier[row.decision["id"]] = found
         return earlier
 
-    async def _chained(self, transaction: Transaction) -> Head | None:
-        """Append the entries of a transaction to this writer's chain; its head then."""
+    async def _chained(self, transaction: Transaction, head: Head | None) -> Head | None:
+        """Append the entries of a transaction to the chain that ends there, or to a new one; its head then."""
         if not transaction.entries:
-            return self._head
-        connection, head = transaction.connection, self._head
+            return head
+        connection = transaction.connection
         if head is None:
             head = await _registered(connection, now=transaction.now)
         entries = []
@@ -490,7 +506,9 @@ class Writer:
                     del self._behind[row.claim]
 
     async def _forwarded(self, rows: Sequence[Spoolable]) -> None:
-        async with asyncio.timeout(self._commit_seconds), self._begin() as connection:
+        last = self._head
+
+        async def made(connection: AsyncConnection) -> Head | None:
             transaction = Transaction(connection, now=self._clock())
             there = await _there(connection, [row for row in rows if isinstance(row, DecisionRow)])
             missing: list[DecisionRow] = []
@@ -504,8 +522,10 @@ class Writer:
                     missing.append(kept)
                     transaction.chain("decision", kept.decision["id"], kept.digest())
             await self._inserts.run(connection, missing)
-            head = await self._chained(transaction)
-        self._head, self._relapses = head, 0
+            return await self._chained(transaction, last)
+
+        self._head = await self._transaction(made, seconds=self._commit_seconds)
+        self._relapses = 0
 
     async def _reclaimed(self, transaction: Transaction, row: DecisionRow) -> DecisionRow:
         """It has been answered. Where another process has answered the same request too, both stay, and it says so;
@@ -530,9 +550,12 @@ class Writer:
 
     async def _answers(self, *, seconds: float | None = None) -> bool:
         """Whether it takes anything at all now."""
+
+        async def nothing(connection: AsyncConnection) -> None:
+            await connection.execute(_NOTHING)
+
         try:
-            async with asyncio.timeout(seconds or self._answer_seconds), self._engine.begin() as connection:
-                await connection.execute(_NOTHING)
+            await self._transaction(nothing, seconds=seconds or self._answer_seconds)
         except Exception:  # noqa: BLE001  (whatever it is, it has not taken it)
             return False
         return True
@@ -651,7 +674,16 @@ def _is_refused(error: BaseException) -> bool:
         state = str(getattr(error.orig, "sqlstate", None) or "")
         of_the_driver = error.orig is not None and isinstance(error.orig.__cause__, ValueError)
         return state.startswith(_OF_THE_ROW) or of_the_driver
+    if isinstance(error, (MemoryError, RuntimeError)):  # this process is short of something
+        return False
     return isinstance(error, StatementError) or not isinstance(error, (SQLAlchemyError, OSError))
+
+
+def _is_crossed(error: BaseException) -> bool:
+    """Whether the database ended this transaction for another's sake (a deadlock): nothing of it was committed, and it
+    can be made again."""
+    state = str(getattr(error.orig, "sqlstate", None) or "") if isinstance(error, DBAPIError) else ""
+    return state in _CROSSED
 
 
 def _say(error: Exception) -> None:

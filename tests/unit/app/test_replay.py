@@ -11,7 +11,8 @@ import pytest
 
 from app.replay import Memory, Replay, Shared, TooMany
 from app.store.decisions import Store
-from tests.unit.app.store.test_store import content, opened, url
+from app.store.doorbook import digest
+from tests.unit.app.store.test_store import content, opened, rows, url
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SOON = NOW + timedelta(minutes=5)
@@ -82,6 +83,16 @@ async def test_a_full_memory_lets_nobody_new_in() -> None:
     assert await memory.first_use(client="b", token_id="3", until=SOON, now=NOW), "another client is not shut out"
     later = SOON + timedelta(seconds=1)
     assert await memory.first_use(client="a", token_id="3", until=later + timedelta(minutes=5), now=later)
+
+
+async def test_used_tokens_that_have_expired_are_forgotten_beside_the_calls(tmp_path: Path) -> None:
+    async with opened(tmp_path / "d.db") as store:
+        assert await store.first_use(client="a", token_id="old", until=SOON, now=NOW)
+        assert await store.first_use(client="a", token_id="new", until=SOON + timedelta(hours=1), now=NOW)
+        later = SOON + timedelta(seconds=1)
+        await store.tidy(now=later, snoozed_since=None)
+        assert not await store.first_use(client="a", token_id="new", until=later, now=later)
+    assert rows(tmp_path / "d.db", "select digest from used_tokens") == [(digest("new"),)]
 
 
 async def test_a_token_id_of_any_shape_is_kept_as_its_digest(tmp_path: Path) -> None:

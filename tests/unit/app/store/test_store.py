@@ -216,11 +216,7 @@ async def test_durability_is_as_promised(store: Store, path: Path) -> None:
     async def settings(connection: Any) -> list[Any]:
         return [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in names]
 
-    async def of_the_writer() -> list[Any]:
-        async with store._writer._begin() as connection:
-            return await settings(connection)
-
-    assert await store._apart.call(of_the_writer()) == ["wal", full, 1, 1, 2000]
+    assert await store._apart.call(store._writer._transaction(settings, seconds=5)) == ["wal", full, 1, 1, 2000]
     async with store._engine.connect() as connection:
         assert await settings(connection) == ["wal", full, 1, 1, 2000]
     assert mode(path) == 0o600

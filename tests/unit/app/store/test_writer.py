@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,8 +18,10 @@ import pytest
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
+from app.store import feedback as keeping
 from app.store import verify
 from app.store.decisions import Decision, Same, Shown, Store
+from app.store.doorbook import Refusal
 from app.store.errors import NotRecorded
 from app.store.feedback import Feedback
 from app.store.models import chain, decisions, feedback, writers
@@ -50,16 +53,20 @@ def decision(**changes: Any) -> Decision:
     return replace(made, **changes)
 
 
+def writing(store: Store) -> Any:
+    """The engine of its transactions."""
+    return (store._writer._blocking or store._engine).sync_engine
+
+
 class Broken:
     """A switch in front of the database: while it is off every statement fails as if the server had gone."""
 
     def __init__(self, store: Store) -> None:
         self.off = False
         self.commits = 0
-        writing = store._writer._blocking or store._engine
-        for engine in {store._engine, store._reading, writing}:
-            event.listen(engine.sync_engine, "before_cursor_execute", self._stop)
-        event.listen(writing.sync_engine, "commit", self._count)
+        for engine in {store._engine.sync_engine, store._reading.sync_engine, writing(store)}:
+            event.listen(engine, "before_cursor_execute", self._stop)
+        event.listen(writing(store), "commit", self._count)
 
     def _stop(self, *_: object) -> None:
         if self.off:
@@ -346,7 +353,7 @@ async def test_what_the_database_has_no_room_for_stays_in_the_spool(tmp_path: Pa
             if full and statement.startswith("INSERT INTO decisions "):
                 raise OperationalError("statement", {}, Exception("no space left on device"))
 
-        event.listen((store._writer._blocking or store._engine).sync_engine, "before_cursor_execute", refuse)
+        event.listen(writing(store), "before_cursor_execute", refuse)
         made = [decision() for _ in range(5)]
         for one in made:
             assert await store.record(one) is None
@@ -659,6 +666,162 @@ async def test_a_database_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
         made = decision()
         await store.record(made)
         assert made.id in await ids(store)
+
+
+@pytest.mark.skipif(not databases.is_postgresql(), reason="SQLite has one transaction that writes at a time")
+async def test_words_that_come_while_a_patient_is_removed_do_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, reached = keeping._there, threading.Event()
+
+    async def slowly(*given: Any) -> list[str]:
+        reached.set()
+        await asyncio.sleep(0.5)
+        return await there(*given)
+
+    monkeypatch.setattr(keeping, "_there", slowly)
+    async with opened(tmp_path) as store, Store(databases.newest(tmp_path / "d.db").url, role="tool") as tool:
+        await store.record(decision(cards=(Shown("card-1", "protocol", "info"),)))
+        told = Feedback("card-1", "overridden", comment="about the patient")
+        kept = asyncio.create_task(
+            store.keep_feedback([told], client="ehr", tenant="hospital", service="s", received_at=NOW)
+        )
+        await asyncio.to_thread(reached.wait, 10)
+        assert await tool.remove_patient("patient-canary", tenant="hospital") == 1
+        assert await kept is not None
+    assert databases.newest(tmp_path / "d.db").rows("select comment from feedback_words") == []
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("stands_in", ["before_cursor_execute", "commit"])
+async def test_a_disk_that_stands_still_is_not_waited_for(tmp_path: Path, stands_in: str) -> None:
+    """The thread of the transactions hangs in the middle of one, as it does in a write or an fsync."""
+    still, moves = threading.Event(), threading.Event()
+
+    def stand(*_: object) -> None:
+        if still.is_set():
+            moves.wait(30)
+
+    async with opened(tmp_path) as store:
+        event.listen(writing(store), stands_in, stand)
+        store._writer._commit_seconds = store._writer._answer_seconds = 0.2
+        made = [decision() for _ in range(8)]
+        await store.record(made[0])
+        still.set()
+        try:
+            async with asyncio.timeout(5):
+                await together(store, *map(store.record, made[1:4]))
+                await store.record(made[4])
+                standing = await store.readiness()
+                assert (standing.database, standing.spool, standing.entries) == (False, True, 4)
+                assert not store.now().database
+                with pytest.raises(NotRecorded):
+                    await store.first_use(client="ehr", token_id="t", until=NOW, now=NOW)
+        finally:
+            still.clear()
+            moves.set()
+        store._writer._commit_seconds = store._writer._answer_seconds = 20.0
+        await until(lambda: store._writer.state.up and store.now().entries == 0)
+        await together(store, *map(store.record, made[5:]))
+        assert sorted(await ids(store)) == sorted(one.id for one in made)
+        assert await faults(store) == []
+        assert (await store.readiness()).database
+
+
+@pytest.mark.sqlite
+async def test_a_disk_that_stands_still_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.apart._JOIN_SECONDS", 0.1)
+    moves = threading.Event()
+    try:
+        async with opened(tmp_path) as store:
+            store._writer._commit_seconds = store._writer._answer_seconds = 0.1
+            event.listen(writing(store), "commit", lambda _: moves.wait(30))
+            made = decision()
+            await store.record(made)
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 10
+    finally:
+        moves.set()
+    async with opened(tmp_path) as store:
+        await until(lambda: store.now().entries == 0)
+        assert await ids(store) == [made.id]
+        assert await faults(store) == []
+
+
+@pytest.mark.sqlite
+async def test_a_transaction_of_the_thread_waits_for_nothing_else(tmp_path: Path) -> None:
+    async def waits(_: Transaction) -> None:
+        await asyncio.sleep(0)
+
+    async with opened(tmp_path) as store:
+        with pytest.raises(NotRecorded):
+            await store._done(waits)
+        await store.record(decision())
+        assert len(await ids(store)) == 1
+
+
+async def test_who_was_in_anothers_way_is_written_again(tmp_path: Path) -> None:
+    """The database ends one of two transactions that wait for each other: nobody is put aside for that."""
+    crossed = Exception("deadlock detected")
+    crossed.sqlstate = "40P01"  # type: ignore[attr-defined]
+    async with opened(tmp_path) as store:
+        chained, times = store._writer._chained, []
+
+        async def once(*given: Any) -> Any:
+            times.append(1)
+            if len(times) == 1:
+                raise DBAPIError("statement", {}, crossed)
+            return await chained(*given)
+
+        store._writer._chained = once  # type: ignore[method-assign]
+        made = [decision() for _ in range(3)]
+        ended = await together(store, *map(store.record, made), store.note_refusal(Refusal(NOW, "signature")))
+        assert ended == [None] * 4
+        assert (len(times), store.now().spooled, store._writer.state.up) == (2, 0, True)
+        assert await flags(store) == {one.id: [] for one in made}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+async def test_what_this_process_is_short_of_is_no_rows_fault(tmp_path: Path, error: Exception) -> None:
+    async with opened(tmp_path) as store:
+        chained, short = store._writer._chained, [True]
+
+        async def fails(*given: Any) -> Any:
+            if short:
+                raise error
+            return await chained(*given)
+
+        store._writer._chained = fails  # type: ignore[method-assign]
+        made = [decision() for _ in range(3)]
+        for one in made:
+            await store.record(one)
+        await asyncio.sleep(0.2)
+        assert (store.now().entries, store.now().damaged) == (3, 0)
+        short.clear()
+        await until(lambda: store.now().entries == 0)
+        assert await ids(store) == [one.id for one in made]
+
+
+def test_a_store_is_opened_again_in_another_loop_whatever_has_happened(tmp_path: Path) -> None:
+    database = databases.at_first_start(tmp_path / "d.db")
+    store = Store(database.url, spool=tmp_path / "spool")
+    store._writer._probe_seconds = 5.0
+
+    async def used(*, fails: bool) -> None:
+        async with store:
+            await store.keep_knowledge(KNOWLEDGE, b"{}")
+            await store.tidy(now=datetime.now(UTC), snoozed_since=None)
+            await store.record(decision())
+            if fails:
+                await goes_down(store)
+                await store.record(decision())
+
+    for fails in (True, False, True, False):
+        asyncio.run(used(fails=fails))
+        store._tidied = datetime.min.replace(tzinfo=UTC)
+    assert len(database.rows("select id from decisions")) == 6
 
 
 async def test_without_a_spool_nothing_is_confirmed_that_is_not_there() -> None:
