@@ -174,10 +174,10 @@ class Store:
         self._engine = engine.create(url, purpose="write")
         self._reading = self._engine if address.in_memory(parsed) else engine.create(url, purpose="read")
         self._lock = engine.lock(url)
-        self._spool = None if role == "tool" else _spool(parsed, spool, most_bytes=spool_bytes)
+        self._spool, self._later = (None, None) if role == "tool" else _spools(parsed, spool, most_bytes=spool_bytes)
         self._apart = Apart()
         self._threaded = not address.in_memory(parsed)
-        self._writer = Writer(self._engine, blocking=engine.blocking(url), spool=self._spool)
+        self._writer = Writer(self._engine, blocking=engine.blocking(url), spool=self._spool, later=self._later)
         self._tidied = datetime.min.replace(tzinfo=UTC)
         self._tidying: asyncio.Task[None] | None = None
 
@@ -189,8 +189,8 @@ class Store:
             if self._threaded:
                 self._apart.start()
             await self._apart.call(engine.ready(self._engine))
-            if self._spool is not None:
-                await asyncio.to_thread(self._spool.open)
+            for one in self._spools():
+                await asyncio.to_thread(one.open)
             await self._apart.call(self._writer.start())
         except BaseException:
             await self.close()
@@ -201,8 +201,8 @@ class Store:
             await asyncio.gather(self._tidying, return_exceptions=True)
             self._tidying = None
         await self._apart.call(self._writer.aclose())
-        if self._spool is not None:
-            await asyncio.to_thread(self._spool.close)
+        for one in self._spools():
+            await asyncio.to_thread(one.close)
         await self._reading.dispose()
         await self._apart.call(self._engine.dispose())
         await self._apart.stop()
@@ -361,14 +361,20 @@ class Store:
         if self._spool is None:
             return Readiness(database, spool=False, spooled=state.spooled)
         room = await asyncio.to_thread(lambda spool: spool.writable, self._spool)
-        return Readiness(database, room, *self._spooled(self._spool), state.spooled, self._spool.damaged)
+        return Readiness(database, room, *self._spooled(self._spool), state.spooled, self._damaged())
 
     def now(self) -> Readiness:
         """The same without asking: what is known."""
         state = self._writer.state
         if self._spool is None:
             return Readiness(state.up, spool=False, spooled=state.spooled)
-        return Readiness(state.up, True, *self._spooled(self._spool), state.spooled, self._spool.damaged)
+        return Readiness(state.up, True, *self._spooled(self._spool), state.spooled, self._damaged())
+
+    def _spools(self) -> list[Spool]:
+        return [one for one in (self._spool, self._later) if one is not None]
+
+    def _damaged(self) -> int:
+        return sum(one.damaged for one in self._spools())
 
     @staticmethod
     def _spooled(spool: Spool) -> tuple[int, int, datetime | None]:
@@ -473,10 +479,13 @@ def _shown(snooze: Snooze, *, at: datetime) -> dict[str, str]:
     return {name: getattr(snooze, name) for name in names} | {"shown_at": as_text(at, Instant()) or ""}
 
 
-def _spool(url: URL, chosen: Path | None, *, most_bytes: int) -> Spool | None:
-    """None for a database in memory: its decisions go with the process anyway."""
+def _spools(url: URL, chosen: Path | None, *, most_bytes: int) -> tuple[Spool | None, Spool | None]:
+    """For what the database does not take, and for feedback that comes before its card, where another process may have
+    that. None for a database in memory: its decisions go with the process anyway."""
     if address.in_memory(url):
-        return None
+        return None, None
     file = address.file(url)
-    beside = SPOOL if file is None else file.with_name(f"{file.name}.spool")
-    return Spool(chosen or beside, most_bytes=most_bytes)
+    if file is not None:
+        return Spool(chosen or file.with_name(f"{file.name}.spool"), most_bytes=most_bytes), None
+    directory = chosen or SPOOL
+    return Spool(directory, most_bytes=most_bytes), Spool(directory / "feedback", most_bytes=most_bytes // 8)

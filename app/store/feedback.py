@@ -103,6 +103,12 @@ async def keep(
     return Kept(len(new), len(sent) - len(new), unmatched), entries_of_chain
 
 
+async def misses(connection: AsyncConnection, entries: Iterable[Feedback], *, client: str, tenant: str) -> bool:
+    """Whether a card of these entries is not in the database, or not of this client and tenant."""
+    cards = {_token(entry.card) for entry in entries}
+    return len(await _known(connection, cards, client=client, tenant=tenant)) < len(cards)
+
+
 def _texts(row: Mapping[str, Any]) -> dict[str, Any]:
     """As they stand in the database."""
     kinds = {column.name: column.type for column in feedback.columns if isinstance(column.type, Instant | Json)}

@@ -51,6 +51,13 @@ COMMIT_SECONDS: Final = 2.0
 REPEAT: Final = timedelta(minutes=10)
 """For how long the same request is answered with what it was answered before."""
 
+WAIT_FOR_CARDS: Final = timedelta(minutes=2)
+"""For how long feedback about a card that is not in the database waits for it: its decision may be in the spool of
+another process, which is emptied in half a minute once the database is back."""
+
+_LOOK_SECONDS: Final = 2.0
+"""How often it is looked for such cards."""
+
 _PROBE_SECONDS: Final = 0.5
 """How often a database that is down is tried again."""
 
@@ -123,7 +130,8 @@ class State:
 class Writer:
     """Writes for one process; between `start()` and `aclose()`. All of it belongs to one event loop.
 
-    `blocking`, where there is one, makes the transactions in place of `engine`.
+    `blocking`, where there is one, makes the transactions in place of `engine`. `later`, where other processes write
+    too, keeps feedback that came before the cards it is about.
     """
 
     def __init__(
@@ -132,12 +140,16 @@ class Writer:
         *,
         blocking: Blocking | None = None,
         spool: Spool | None,
+        later: Spool | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         commit_seconds: float = COMMIT_SECONDS,
         probe_seconds: float = _PROBE_SECONDS,
     ) -> None:
         self.state = State()
         self.spool = spool
+        self.later = later
+        self._look_seconds = _LOOK_SECONDS
+        self._look_at = 0.0
         self._engine = engine
         self._clock = clock
         self._commit_seconds = commit_seconds
@@ -150,6 +162,7 @@ class Writer:
         self._head: Head | None = None
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._reminder: asyncio.Task[None] | None = None
         self._closing = False
         self._behind: dict[str, tuple[str, Earlier]] = {}
         """Answers whose decisions are in the spool, and when they were decided, by their claims."""
@@ -165,7 +178,10 @@ class Writer:
         self.state = State()
         if self.spool is not None:
             await asyncio.to_thread(self._recall, self.spool, since=self._clock() - REPEAT)
+        self._look_at = 0.0
         self._task = asyncio.create_task(self._run(), name="writer")
+        if self.later is not None:
+            self._reminder = asyncio.create_task(self._remind(self.later), name="feedback-waits")
 
     async def forward(self) -> None:
         """From now on the spool is emptied into the database: what its entries refer to is there."""
@@ -182,10 +198,11 @@ class Writer:
         await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-        self._task = self._watch = None
+        for task in (self._watch, self._reminder):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self._task = self._watch = self._reminder = None
         while not self._waiting.empty():
             _fail([self._waiting.get_nowait()])
         if self._blocking is not None:
@@ -245,6 +262,10 @@ class Writer:
                     self._head = None
                     log.exception("fault", extra={"kind": type(error).__name__})
                     await asyncio.sleep(self._probe_seconds)
+            if self.later is not None:
+                await self._look_again(self.later)
+        if self.later is not None:
+            await self._look_again(self.later, waits=False)
 
     @property
     def _spooled(self) -> bool:
@@ -286,19 +307,22 @@ class Writer:
             elif not await self._together([one], again=True):
                 _fail([one])
 
-    async def _together(self, batch: Sequence[_Waiting], *, again: bool = False, crossed: bool = False) -> bool:
+    async def _together(
+        self, batch: Sequence[_Waiting], *, again: bool = False, crossed: bool = False, waits: bool = True
+    ) -> bool:
         """Commit all of it, or put it aside where the database is down; False when one of it cannot be written.
 
         `again`: it may have been committed without a confirmation. `crossed`: another transaction was in its way.
+        `waits`: feedback may wait for its cards.
         """
         loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
-            results = await self._committed(batch, again=again)
+            results = await self._committed(batch, again=again, waits=waits)
         except Exception as error:  # noqa: BLE001  (a fault of ours too is the fault of one of them)
             self._head = None  # whether the chain has grown is not known
             if _is_crossed(error) and not crossed:
-                return await self._together(batch, again=again, crossed=True)
+                return await self._together(batch, again=again, crossed=True, waits=waits)
             if _is_refused(error):
                 _say(error)
                 return False
@@ -311,9 +335,12 @@ class Writer:
                 return False
             await self._put_aside(batch)
             return True
+        early = [one for one, result in zip(batch, results, strict=True) if result is _EARLY]
+        if early and not await self._is_later([one.row for one in early]):
+            return await self._together(early, again=again, waits=False)
         for one, result in zip(batch, results, strict=True):
             if not one.done.done():
-                one.done.set_result(result)
+                one.done.set_result(None if result is _EARLY else result)
         return True
 
     async def _transaction(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, T]], *, seconds: float) -> T:
@@ -324,7 +351,7 @@ class Writer:
             async with self._engine.begin() as connection:
                 return await work(connection)
 
-    async def _committed(self, batch: Sequence[_Waiting], *, again: bool = False) -> list[Any]:
+    async def _committed(self, batch: Sequence[_Waiting], *, again: bool = False, waits: bool = True) -> list[Any]:
         """What came of each. One transaction."""
         last = self._head
 
@@ -343,7 +370,8 @@ class Writer:
                         transaction.chain("decision", one.row.decision["id"], one.row.digest())
                     results.append(found)
                 elif one.row is not None:
-                    results.append(await _feedback(transaction, one.row))
+                    early = waits and await self._is_early(transaction, one.row)
+                    results.append(_EARLY if early else await _feedback(transaction, one.row))
                 elif one.work is not None:
                     results.append(await one.work(transaction))
             await self._inserts.run(connection, rows)
@@ -452,7 +480,7 @@ class Writer:
             except msgspec.MsgspecError as error:
                 if rows:
                     break  # what comes before it first
-                await self._set_aside(payload, error)
+                await self._set_aside(payload, error, of=self.spool)
                 await asyncio.to_thread(self.spool.remove, 1)
                 return
             payloads.append(payload)
@@ -485,16 +513,16 @@ class Writer:
                         return
                     if attempt == _ATTEMPTS - 1:  # the first time it may have come in between, unconfirmed
                         _say(error)
-                        await self._set_aside(payload, error)
+                        await self._set_aside(payload, error, of=self.spool)
                 else:
                     break
             await self._gone([row])
 
-    async def _set_aside(self, payload: bytes, error: Exception) -> None:
+    async def _set_aside(self, payload: bytes, error: Exception, *, of: Spool | None) -> None:
         """What the database will never take is kept for a person to look at, and does not hold up the rest."""
         log.error("spool-refused", extra={"kind": type(error).__name__})
-        if self.spool is not None:
-            await asyncio.to_thread(self.spool.set_aside, payload)
+        if of is not None:
+            await asyncio.to_thread(of.set_aside, payload)
 
     async def _gone(self, rows: Sequence[Spoolable]) -> None:
         if self.spool is not None:
@@ -505,8 +533,8 @@ class Writer:
                 if earlier.decision_id == row.decision["id"]:  # a later one may wait behind it
                     del self._behind[row.claim]
 
-    async def _forwarded(self, rows: Sequence[Spoolable]) -> None:
-        last = self._head
+    async def _forwarded(self, rows: Sequence[Spoolable], *, waits: bool = True) -> None:
+        last, early = self._head, list[FeedbackCall]()
 
         async def made(connection: AsyncConnection) -> Head | None:
             transaction = Transaction(connection, now=self._clock())
@@ -516,7 +544,10 @@ class Writer:
                 if isinstance(row, FeedbackCall):
                     await self._inserts.run(connection, missing)  # whose cards it may be about
                     missing = []
-                    await _feedback(transaction, row)
+                    if waits and await self._is_early(transaction, row):
+                        early.append(row)
+                    else:
+                        await _feedback(transaction, row)
                 elif row.decision["id"] not in there:
                     kept = await self._reclaimed(transaction, row)
                     missing.append(kept)
@@ -526,6 +557,76 @@ class Writer:
 
         self._head = await self._transaction(made, seconds=self._commit_seconds)
         self._relapses = 0
+        if early and not await self._is_later(early):
+            await self._forwarded(early, waits=False)
+
+    # --- feedback that came before its card
+
+    async def _is_early(self, transaction: Transaction, call: FeedbackCall) -> bool:
+        """Whether a card that it is about may still come."""
+        if self.later is None or transaction.now - call.received_at > WAIT_FOR_CARDS:
+            return False
+        return await feedback.misses(transaction.connection, call.entries, client=call.client, tenant=call.tenant)
+
+    async def _is_later(self, rows: Sequence[Spoolable | None]) -> bool:
+        """Whether they are kept until their cards come, durably."""
+        if self.later is None:
+            return False
+        payloads = [packed(row) for row in rows if row is not None]
+        try:
+            await asyncio.to_thread(self.later.append, payloads, now=self._clock())
+        except NotRecorded:
+            return False
+        return True
+
+    async def _look_again(self, later: Spool, *, waits: bool = True) -> None:
+        """Keep the feedback that has waited long enough, or whose cards have come: the oldest first, one at a time."""
+        loop = asyncio.get_running_loop()
+        if not later.entries or not self.state.up or (waits and loop.time() < self._look_at):
+            return
+        self._look_at = loop.time() + self._look_seconds
+        try:
+            while await self._is_kept(later, waits=waits):
+                pass
+        except Exception as error:  # it stays where it is, and is tried again
+            self._head = None
+            log.exception("fault", extra={"kind": type(error).__name__})
+
+    async def _is_kept(self, later: Spool, *, waits: bool) -> bool:
+        """Whether the oldest is done with, and there may be another."""
+        last = self._head
+        found = await asyncio.to_thread(later.oldest, 1)
+        if not found:
+            return False
+
+        async def made(connection: AsyncConnection) -> tuple[bool, Head | None]:
+            transaction = Transaction(connection, now=self._clock())
+            row = unpacked(found[0])
+            if not isinstance(row, FeedbackCall) or (waits and await self._is_early(transaction, row)):
+                return False, last
+            await _feedback(transaction, row)
+            return True, await self._chained(transaction, last)
+
+        try:
+            kept, self._head = await self._transaction(made, seconds=self._commit_seconds)
+        except Exception as error:  # noqa: BLE001  (it stays, unless it is its data)
+            self._head = None
+            if not _is_refused(error):
+                if not await self._answers():
+                    self._down(error)
+                return False
+            _say(error)
+            await self._set_aside(found[0], error, of=later)
+            kept = True
+        if kept:
+            await asyncio.to_thread(later.remove, 1)
+        return kept
+
+    async def _remind(self, later: Spool) -> None:
+        while True:
+            await asyncio.sleep(self._look_seconds)
+            if later.entries:
+                self._wake()
 
     async def _reclaimed(self, transaction: Transaction, row: DecisionRow) -> DecisionRow:
         """It has been answered. Where another process has answered the same request too, both stay, and it says so;
@@ -604,6 +705,9 @@ _ANSWERED: Final = (
     .where(claims.c.key == bindparam("claim"))
 )
 _CLAIMED_AT: Final = select(type_coerce(claims.c.at, String)).where(claims.c.key == bindparam("claim"))
+_EARLY: Final = object()
+"""What came of feedback whose cards are not there yet."""
+
 _NOTHING: Final = delete(claims).where(claims.c.key == "")
 """A write that changes nothing."""
 

@@ -22,10 +22,10 @@ from app.store import feedback as keeping
 from app.store import verify
 from app.store.decisions import Decision, Same, Shown, Store
 from app.store.doorbook import Refusal
-from app.store.errors import NotRecorded
+from app.store.errors import NotRecorded, SpoolFull
 from app.store.feedback import Feedback
 from app.store.models import chain, decisions, feedback, writers
-from app.store.writer import _ANSWER_SECONDS, REPEAT, Earlier, Transaction, _is_refused
+from app.store.writer import _ANSWER_SECONDS, REPEAT, WAIT_FOR_CARDS, Earlier, Transaction, _is_refused
 from tests import databases
 
 KNOWLEDGE = "4eb2a7d5a1b1d5f5c9e2fc8c6a1f5d36c1f3f4f8a4a6d9f0a9b7c1d2e3f40516"
@@ -557,8 +557,8 @@ async def test_a_connection_that_breaks_after_the_commit_costs_nobody_the_answer
         made = [decision() for _ in range(3)]
         committed, broken = store._writer._committed, []
 
-        async def once(batch: Any, *, again: bool = False) -> list[Any]:
-            results = await committed(batch, again=again)
+        async def once(batch: Any, **how: bool) -> list[Any]:
+            results = await committed(batch, **how)
             if not broken:
                 broken.append(len(batch))
                 raise OperationalError("statement", {}, Exception("gone"))
@@ -822,6 +822,99 @@ def test_a_store_is_opened_again_in_another_loop_whatever_has_happened(tmp_path:
         asyncio.run(used(fails=fails))
         store._tidied = datetime.min.replace(tzinfo=UTC)
     assert len(database.rows("select id from decisions")) == 6
+
+
+TOLD = Feedback("card-1", "overridden", comment="too late")
+
+
+async def tell(store: Store, told: Feedback = TOLD, *, at: datetime | None = None) -> Any:
+    return await store.keep_feedback(
+        [told], client="ehr", tenant="hospital", service="s", received_at=at or datetime.now(UTC)
+    )
+
+
+def told_of(path: Path) -> list[tuple[Any, ...]]:
+    """What is kept: about which decision, and in which words."""
+    query = """
+        select f.decision_id, w.comment
+        from feedback f left join feedback_words w on w.feedback_id = f.id
+        order by f.id
+    """
+    return databases.newest(path / "d.db").rows(query)
+
+
+OF_SEVERAL = pytest.mark.skipif(
+    not databases.is_postgresql(), reason="SQLite has one process, whose spool has an order"
+)
+
+
+@OF_SEVERAL
+async def test_feedback_waits_for_a_card_that_is_in_anothers_spool(tmp_path: Path) -> None:
+    made = decision(cards=(Shown("card-1", "protocol", "info"),))
+    async with opened(tmp_path) as one, opened(tmp_path, spool=tmp_path / "other") as other:
+        one._writer._probe_seconds, other._writer._look_seconds = 0.5, 0.05
+        await goes_down(one)
+        await one.record(made)
+        assert await tell(other) is None
+        assert await tell(other, replace(TOLD, card="card-2")) is None
+        await other.record(decision())
+        assert (told_of(tmp_path), other.now().entries, other.now().spooled) == ([], 0, 0)
+        await until(lambda: one.now().entries == 0)
+        await until(lambda: bool(told_of(tmp_path)))
+        assert told_of(tmp_path) == [(made.id, "too late")]
+    assert told_of(tmp_path) == [(made.id, "too late"), (None, None)]
+    async with opened(tmp_path) as store:
+        assert await faults(store) == []
+
+
+@OF_SEVERAL
+async def test_feedback_about_a_card_that_never_comes_is_kept_without_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        store._writer._look_seconds = 0.05
+        old = datetime.now(UTC) - WAIT_FOR_CARDS - timedelta(seconds=1)
+        assert (await tell(store, at=old)).unmatched == 1
+        await tell(store, replace(TOLD, card="card-2"), at=datetime.now(UTC) - WAIT_FOR_CARDS + timedelta(seconds=1))
+        assert len(told_of(tmp_path)) == 1
+        await until(lambda: len(told_of(tmp_path)) == 2)
+        assert store._later is not None
+        await until(lambda: store._later.entries == 0)
+
+
+@OF_SEVERAL
+async def test_feedback_that_waits_survives_the_process_and_a_database_that_is_down(tmp_path: Path) -> None:
+    async def killed(*_: object, **__: object) -> None:
+        """It does nothing when it is closed."""
+
+    made = decision(cards=(Shown("card-1", "protocol", "info"),))
+    async with opened(tmp_path) as store:
+        await goes_down(store)
+        await store.record(decision())
+        await tell(store)
+        await until(lambda: store.now().entries == 0)  # the feedback has gone from one spool to the other
+        assert told_of(tmp_path) == []
+        store._writer._look_again = killed  # type: ignore[method-assign]
+        assert store._later is not None
+        assert store._later.entries == 1
+    async with opened(tmp_path) as store:
+        store._writer._look_seconds = 0.05
+        await store.record(made)
+        await until(lambda: bool(told_of(tmp_path)))
+    assert told_of(tmp_path) == [(made.id, "too late")]
+
+
+@OF_SEVERAL
+async def test_feedback_for_which_there_is_no_place_to_wait_is_kept_at_once(tmp_path: Path) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SpoolFull("full")
+
+    async with opened(tmp_path) as store:
+        assert store._later is not None
+        store._later.append = full  # type: ignore[method-assign]
+        assert (await tell(store)).unmatched == 1
+        await goes_down(store)
+        await tell(store, replace(TOLD, card="card-2"))
+        await until(lambda: store.now().entries == 0)
+        assert (len(told_of(tmp_path)), store.now().damaged) == (2, 0)
 
 
 async def test_without_a_spool_nothing_is_confirmed_that_is_not_there() -> None:
