@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,10 +38,18 @@ from app.store.models import (
 from app.store.retention import Step
 from app.store.rows import DecisionRow, FeedbackCall
 from app.store.spool import Spool
-from app.store.writer import REPEAT, Earlier, Transaction, Work, Writer, answered
+from app.store.writer import COMMIT_SECONDS, REPEAT, Earlier, Transaction, Work, Writer, answered
+
+T = TypeVar("T")
 
 READ_SECONDS: Final = 0.3
 """How long a hook waits for what was decided before; without it the hook is evaluated."""
+
+SHOWN_SECONDS: Final = 1.0
+"""The same for what was shown before; without it cards are shown again."""
+
+TOOL_SECONDS: Final = 60.0
+"""For a transaction of a command: nobody waits for its answer."""
 
 SPOOL: Final = Path("rescue-cds-spool")
 """In the working directory, where PostgreSQL keeps the decisions and nothing else is configured."""
@@ -177,7 +185,13 @@ class Store:
         self._spool, self._later = (None, None) if role == "tool" else _spools(parsed, spool, most_bytes=spool_bytes)
         self._apart = Apart()
         self._threaded = not address.in_memory(parsed)
-        self._writer = Writer(self._engine, blocking=engine.blocking(url), spool=self._spool, later=self._later)
+        self._writer = Writer(
+            self._engine,
+            blocking=engine.blocking(url),
+            spool=self._spool,
+            later=self._later,
+            commit_seconds=TOOL_SECONDS if role == "tool" else COMMIT_SECONDS,
+        )
         self._tidied = datetime.min.replace(tzinfo=UTC)
         self._tidying: asyncio.Task[None] | None = None
 
@@ -270,13 +284,17 @@ class Store:
             & (decisions.c.service == decision_of.service)
         )
         other = select(decisions.c.id).where(mine & (decisions.c.request_digest != decision_of.request_digest)).limit(1)
-        try:
-            async with asyncio.timeout(READ_SECONDS), self._reading.connect() as connection:
-                found = await answered(connection, claim, since=since)
-                if found is not None:
-                    return Before(found)
+
+        async def found() -> Before:
+            async with self._reading.connect() as connection:
+                earlier = await answered(connection, claim, since=since)
+                if earlier is not None:
+                    return Before(earlier)
                 reused = await connection.scalar(other) is not None
                 return Before(None, reused or (None if self.now().entries else False))
+
+        try:
+            return await _in_time(found(), seconds=READ_SECONDS)
         except (SQLAlchemyError, OSError):
             return Before()
 
@@ -288,8 +306,7 @@ class Store:
             & (decisions.c.client == client)
             & (decisions.c.tenant == tenant)
         )
-        async with self._read("earlier decisions could not be read") as connection:
-            return await connection.scalar(select(decisions.c.id).where(same).limit(1)) is not None
+        return await self._is_there(select(decisions.c.id).where(same), otherwise="earlier decisions could not be read")
 
     async def was_shown(self, snooze: Snooze, *, since: datetime) -> bool:
         """Whether this state was shown to this user since then. Raises BadDatabase."""
@@ -301,8 +318,9 @@ class Store:
             & (snoozes.c.state == snooze.state)
             & (snoozes.c.shown_at >= since)
         )
-        async with self._read("what was shown could not be read") as connection:
-            return await connection.scalar(select(snoozes.c.shown_at).where(mine)) is not None
+        return await self._is_there(
+            select(snoozes.c.shown_at).where(mine), otherwise="what was shown could not be read"
+        )
 
     async def tidy(self, *, now: datetime, snoozed_since: datetime | None) -> None:
         """Remove what has served its time, about once a minute and beside the calls: what was shown before
@@ -426,6 +444,18 @@ class Store:
     async def _done(self, work: Work) -> Any:
         return await self._apart.call(self._writer.do(work))
 
+    async def _is_there(self, rows: Select[Any], *, otherwise: str) -> bool:
+        """Raises BadDatabase also where a hook would have to wait for it."""
+
+        async def asked() -> bool:
+            async with self._read(otherwise) as connection:
+                return (await connection.execute(rows.limit(1))).first() is not None
+
+        try:
+            return await _in_time(asked(), seconds=SHOWN_SECONDS)
+        except TimeoutError:
+            raise BadDatabase(otherwise) from None
+
     @asynccontextmanager
     async def _read(self, what: str) -> AsyncIterator[AsyncConnection]:
         """Raises BadDatabase, in words without data."""
@@ -445,6 +475,21 @@ class Same:
     service: str
     hook_instance: str
     request_digest: str
+
+
+async def _in_time(reading: Coroutine[Any, Any, T], *, seconds: float) -> T:
+    """What is read, if it comes in time. Raises TimeoutError; then it is left to end by itself, as what stands in a
+    disk that stands still ends only with that."""
+    task = asyncio.create_task(reading)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    if not done:
+        raise TimeoutError
+    return task.result()
 
 
 def _row(decision: Decision) -> DecisionRow:

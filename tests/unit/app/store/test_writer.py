@@ -18,11 +18,12 @@ import pytest
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
+from app.store import decisions as recording
 from app.store import feedback as keeping
 from app.store import verify
-from app.store.decisions import Decision, Same, Shown, Store
+from app.store.decisions import Before, Decision, Same, Shown, Snooze, Store
 from app.store.doorbook import Refusal
-from app.store.errors import NotRecorded, SpoolFull
+from app.store.errors import BadDatabase, NotRecorded, SpoolFull
 from app.store.feedback import Feedback
 from app.store.models import chain, decisions, feedback, writers
 from app.store.writer import _ANSWER_SECONDS, REPEAT, WAIT_FOR_CARDS, Earlier, Transaction, _is_refused
@@ -726,6 +727,35 @@ async def test_a_disk_that_stands_still_is_not_waited_for(tmp_path: Path, stands
         assert sorted(await ids(store)) == sorted(one.id for one in made)
         assert await faults(store) == []
         assert (await store.readiness()).database
+
+
+@pytest.mark.sqlite
+async def test_a_disk_that_stands_still_while_it_is_read_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "SHOWN_SECONDS", 0.1)
+    moves = threading.Event()
+    made = decision()
+    same = Same(made.client, made.tenant, made.service, made.hook_instance, made.request_digest)
+    snooze = Snooze("ehr", "u" * 64, "p1", "undetermined", "s" * 64)
+
+    def connected(connection: Any, _: object) -> None:
+        connection.create_function("stands_still", 0, lambda: moves.wait(30))
+
+    async with opened(tmp_path) as store:
+        await store.record(made)
+        await store._reading.dispose()
+        event.listen(store._reading.sync_engine, "connect", connected)
+        still = event.listens_for(store._reading.sync_engine, "before_cursor_execute", retval=True)
+        still(lambda *_: ("select stands_still()", ()))
+        try:
+            async with asyncio.timeout(10):
+                for _ in range(6):
+                    assert await store.before(same, claim="", now=made.created_at) == Before()
+                    with pytest.raises(BadDatabase):
+                        await store.was_shown(snooze, since=NOW)
+        finally:
+            moves.set()
 
 
 @pytest.mark.sqlite
