@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from sqlalchemy import String, bindparam, delete, select, text, type_coerce, update
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.store import chain, feedback
@@ -32,6 +32,7 @@ from app.store.dialect import once
 from app.store.errors import NotRecorded, SpoolFull
 from app.store.feedback import Kept
 from app.store.models import claims, decision_answers, decisions, writers
+from app.store.refused import is_crossed, is_refused
 from app.store.rows import DecisionRow, FeedbackCall, Inserts, Spoolable, packed, unpacked
 from app.store.spool import Spool
 
@@ -69,13 +70,6 @@ _ATTEMPTS: Final = 3
 
 _LONGEST_PAUSE: Final = 16
 """How many times longer than at first a database is left alone that answers, and takes nothing all the same."""
-
-_OF_THE_ROW: Final = ("22", "23", "54")
-"""SQLSTATE classes that say that the data are at fault: as data, against a constraint, or over a limit (PostgreSQL,
-appendix A of its manual). A full disk, a lock, a deadlock or a missing permission are nobody's row."""
-
-_CROSSED: Final = ("40001", "40P01")
-"""A serialization failure, a deadlock."""
 
 _CLOSE_SECONDS: Final = 10.0
 _ORDER_OF_WRITERS: Final = 7_283_366
@@ -321,9 +315,9 @@ class Writer:
             results = await self._committed(batch, again=again, waits=waits)
         except Exception as error:  # noqa: BLE001  (a fault of ours too is the fault of one of them)
             self._head = None  # whether the chain has grown is not known
-            if _is_crossed(error) and not crossed:
+            if is_crossed(error) and not crossed:
                 return await self._together(batch, again=again, crossed=True, waits=waits)
-            if _is_refused(error):
+            if is_refused(error):
                 _say(error)
                 return False
             is_slow = loop.time() - begun >= self._commit_seconds / 2
@@ -490,7 +484,7 @@ class Writer:
             await self._forwarded(rows)
         except Exception as error:  # noqa: BLE001  (of each alone it is found out which)
             self._head = None
-            if not _is_refused(error) and not await self._answers():
+            if not is_refused(error) and not await self._answers():
                 self._down(error)
                 return
             await self._one_by_one(rows, payloads)
@@ -508,7 +502,7 @@ class Writer:
                     await self._forwarded([row])
                 except Exception as error:  # noqa: BLE001  (it is kept, or stays where it is)
                     self._head = None
-                    if not _is_refused(error):
+                    if not is_refused(error):
                         self._down(error)
                         return
                     if attempt == _ATTEMPTS - 1:  # the first time it may have come in between, unconfirmed
@@ -611,7 +605,7 @@ class Writer:
             kept, self._head = await self._transaction(made, seconds=self._commit_seconds)
         except Exception as error:  # noqa: BLE001  (it stays, unless it is its data)
             self._head = None
-            if not _is_refused(error):
+            if not is_refused(error):
                 if not await self._answers():
                     self._down(error)
                 return False
@@ -767,27 +761,6 @@ async def _feedback(transaction: Transaction, call: FeedbackCall) -> Kept:
     for ref, digest in entries:
         transaction.chain("feedback", ref, digest)
     return kept
-
-
-def _is_refused(error: BaseException) -> bool:
-    """Whether it is this row that the database will not take, rather than the database that is not there, or not well.
-    Then nothing of its transaction was committed."""
-    if isinstance(error, (IntegrityError, DataError)):
-        return True
-    if isinstance(error, DBAPIError):
-        state = str(getattr(error.orig, "sqlstate", None) or "")
-        of_the_driver = error.orig is not None and isinstance(error.orig.__cause__, ValueError)
-        return state.startswith(_OF_THE_ROW) or of_the_driver
-    if isinstance(error, (MemoryError, RuntimeError)):  # this process is short of something
-        return False
-    return isinstance(error, StatementError) or not isinstance(error, (SQLAlchemyError, OSError))
-
-
-def _is_crossed(error: BaseException) -> bool:
-    """Whether the database ended this transaction for another's sake (a deadlock): nothing of it was committed, and it
-    can be made again."""
-    state = str(getattr(error.orig, "sqlstate", None) or "") if isinstance(error, DBAPIError) else ""
-    return state in _CROSSED
 
 
 def _say(error: Exception) -> None:

@@ -26,7 +26,7 @@ from app.store.doorbook import Refusal
 from app.store.errors import BadDatabase, NotRecorded, SpoolFull
 from app.store.feedback import Feedback
 from app.store.models import chain, decisions, feedback, writers
-from app.store.writer import _ANSWER_SECONDS, REPEAT, WAIT_FOR_CARDS, Earlier, Transaction, _is_refused
+from app.store.writer import _ANSWER_SECONDS, REPEAT, WAIT_FOR_CARDS, Earlier, Transaction
 from tests import databases
 
 KNOWLEDGE = "4eb2a7d5a1b1d5f5c9e2fc8c6a1f5d36c1f3f4f8a4a6d9f0a9b7c1d2e3f40516"
@@ -495,17 +495,6 @@ async def test_who_waits_is_told_when_the_writer_is_stopped(tmp_path: Path, monk
         async with asyncio.timeout(5):
             ended = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(how) for how in ended] == [NotRecorded] * 2
-
-
-@pytest.mark.parametrize(
-    ("state", "is_refused"),
-    [("22001", True), ("23505", True), ("54000", True), ("53100", False), ("55P03", False), ("57014", False)],
-)
-def test_whose_fault_it_is(state: str, is_refused: bool) -> None:
-    """PostgreSQL's driver has one kind of error for most of these."""
-    error = Exception("said by the server")
-    error.sqlstate = state  # type: ignore[attr-defined]
-    assert _is_refused(DBAPIError("statement", {}, error)) is is_refused
 
 
 @pytest.mark.skipif(not databases.is_postgresql(), reason="SQLite takes texts of any length")
