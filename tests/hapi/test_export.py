@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import copy
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -57,10 +58,24 @@ def errors(client: httpx.Client, resource: Json) -> list[str]:
     return [issue["diagnostics"] for issue in issues if issue["severity"] in {"error", "fatal"}]
 
 
+def unlike(exported: Iterable[Json]) -> Iterator[Json]:
+    """All but the queries of which there were two alike already: a search of this type, of these parameters."""
+    seen: Counter[str] = Counter()
+    for one in exported:
+        query = next((entity["query"] for entity in one.get("entity", ()) if "query" in entity), None)
+        if query is not None:
+            asked = httpx.URL(b64decode(query).decode())
+            kind = f"{asked.path.partition('/')[0]} {sorted(asked.params)}"
+            seen[kind] += 1
+            if seen[kind] > 2:
+                continue
+        yield one
+
+
 def test_everything_that_is_exported_is_valid(client: httpx.Client, exported: list[Json]) -> None:
     assert {one["resourceType"] for one in exported} == set(KINDS)
     found: Counter[str] = Counter()
-    for resource in exported:
+    for resource in unlike(exported):
         assert errors(client, unclaimed(resource)) == [], resource["resourceType"]
         for text in errors(client, resource):
             known = [start for start in ELSEWHERE if text.startswith(start)]
