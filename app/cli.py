@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ from app.store import address
 from app.store import command as database
 from app.store.errors import StoreError
 from fhir_mappings.facts import Overlay
+
+log = logging.getLogger("app.cli")  # not __name__: a worker runs this file as its program
 
 _NOWHERE = "sqlite+aiosqlite:///:memory:"
 """To describe the interface, no database file is made."""
@@ -219,6 +222,12 @@ def _serve_alone(settings: Settings, *, ending: edge.Ending, where: str, worker:
     gc.collect()
     gc.freeze()  # what was loaded stays: looking through it again and again costs pauses of a tenth of a second
 
+    def started() -> None:
+        log.info("serving clients", extra={"host": settings.host, "port": settings.port})
+        log.info("serving operators", extra={"host": settings.admin.host, "port": settings.admin.port})
+        if worker is not None:
+            worker.started()
+
     def draining() -> None:
         app.state.draining = True
 
@@ -233,7 +242,7 @@ def _serve_alone(settings: Settings, *, ending: edge.Ending, where: str, worker:
         operators=edge.server(create_operators(app), host=settings.admin.host, port=settings.admin.port),
         ending=ending,
         draining=draining,
-        started=lambda: None if worker is None else worker.started(),
+        started=started,
         alone=None if worker is None else worker.alone,
     )
     if app.state.failure is not None:

@@ -24,6 +24,7 @@ from app.gateway.budget import READS
 from app.gateway.fhir import Limits
 from app.names import SERVICES
 from app.protocols import loader, orders
+from app.store import address as databases
 from app.store.decisions import SPOOL_BYTES
 from fhir_mappings import units
 from fhir_mappings.coding import Coding
@@ -253,8 +254,14 @@ def bound(settings: Settings, *, host: str | None, port: int | None, workers: in
 
 
 def database_of(option: str | None, environment: Mapping[str, str], *, otherwise: str) -> str:
-    """The database's address: what the command line says, else the environment, else the file."""
-    return option or environment.get(DATABASE) or otherwise
+    """The database's address: what the command line says, else the environment, else the file. Raises BadDatabase,
+    which says where an address stands that is none."""
+    for place, url in (("--db", option), (DATABASE, environment.get(DATABASE)), ("store.url", otherwise)):
+        if url:
+            with databases.named(place):
+                databases.parsed(url)
+            return url
+    return otherwise
 
 
 def check_workers(settings: Settings) -> None:

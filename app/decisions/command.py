@@ -27,6 +27,7 @@ from app.decisions.legible import document, line
 from app.decisions.records import NotFound, Query, Record
 from app.decisions.rerun import Rerun, rerun
 from app.observe import terminal
+from app.observe.metrics import OUTCOMES, UNDECIDED
 from app.settings import load
 from app.store import readonly
 from app.store.command import INTERRUPTED, Address
@@ -34,6 +35,8 @@ from app.store.errors import StoreError
 
 DIFFERS: Final = 3
 NOT_POSSIBLE: Final = 4
+
+_OUTCOMES: Final = tuple(sorted({*OUTCOMES} - {UNDECIDED}))
 
 _SILENT_SECONDS: Final = 3.0
 _SHOWN: Final = 20
@@ -106,7 +109,7 @@ def options_of(parser: argparse.ArgumentParser) -> None:
 def _period(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="WHEN", help="decisions from then on")
     parser.add_argument("--until", metavar="WHEN", help="decisions before then")
-    parser.add_argument("--outcome", default="", metavar="NAME", help="only this outcome")
+    parser.add_argument("--outcome", default="", metavar="NAME", help="only this outcome (docs/integrate.md)")
     parser.add_argument("--client", default="", metavar="ID", help="only this client")
     parser.add_argument("--tenant", default="", metavar="NAME", help="only this tenant")
 
@@ -140,6 +143,8 @@ async def _opened(job: _Job, options: argparse.Namespace, *, address: Address) -
 
 
 def _query(options: argparse.Namespace) -> Query:
+    if options.outcome and options.outcome not in _OUTCOMES:
+        raise Unusable(f"--outcome: no decision has the outcome {options.outcome!r}: one of {', '.join(_OUTCOMES)}")
     now, zone = datetime.now(UTC), _zone(options)
 
     def moment(option: str, *, whole_day: bool = False) -> datetime | None:
@@ -178,13 +183,13 @@ async def _show(options: argparse.Namespace, engine: AsyncEngine) -> int:
     except library.Unusable as error:
         why = str(error)
     found = show.document(record, told=told, links=links, bedside=bedside, why_no_words=why)
-    terminal.show(document(found) if options.json else show.text(found))
+    terminal.show(document(found) if options.json else show.text(found, width=show.width()))
     return 0
 
 
 async def _list(options: argparse.Namespace, engine: AsyncEngine) -> int:
     rows = await records.listed(engine, _query(options), limit=options.limit)
-    terminal.show(show.table(rows))
+    terminal.show(show.table(rows, columns=show.columns()))
     return 0
 
 

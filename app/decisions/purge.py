@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from app import moments
 from app.decisions.command import Unusable, options_of, say
@@ -15,6 +16,9 @@ from app.store.decisions import Store
 from app.store.errors import StoreError
 from app.store.retention import Purged
 
+YOUNGEST: Final = timedelta(hours=1)
+"""Nothing younger is removed: somebody may be looking at the card, or about to say what became of it."""
+
 
 def register(actions: argparse._SubParsersAction[argparse.ArgumentParser], *, address: Address) -> None:
     """The sub-command and its options."""
@@ -24,8 +28,8 @@ def register(actions: argparse._SubParsersAction[argparse.ArgumentParser], *, ad
         description="Removes the facts and the answers of decisions that are older, what users typed about their "
         "cards, and old notes of refused calls. What was decided stays, with its evidence and without its patient; the "
         "removal is an entry of the chain. Beside a running service, a few hundred at a time.",
-        epilog="A moment is a date (2026-11-01, in UTC), a timestamp with its zone, or so long ago (90d, 24h). What "
-        "was removed is in no place but your backups.",
+        epilog="A moment is a date (2026-11-01, in UTC), a timestamp with its zone, or so long ago (90d, 24h); it lies "
+        "at least an hour back (1h). What was removed is in no place but your backups.",
     )
     parser.add_argument("--older-than", required=True, metavar="WHEN", help="older than that moment, or so old (90d)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
@@ -40,8 +44,11 @@ def _run(options: argparse.Namespace, *, address: Address) -> int:
         before = moments.read(options.older_than, now=now, zone=UTC)
     except moments.BadMoment as error:
         raise Unusable(f"--older-than: {error}") from None
-    if before > now:
-        raise Unusable("--older-than: lies in the future: every decision would be older")
+    if before > now - YOUNGEST:
+        raise Unusable(
+            f"--older-than: {before:%F %H:%M} UTC is less than an hour ago, or still to come: what is in use would go. "
+            "The smallest age is 1h, the latest moment an hour ago"
+        )
     try:
         return asyncio.run(_purged(address(options), before=before, dry_run=options.dry_run))
     except StoreError as error:

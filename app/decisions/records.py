@@ -173,13 +173,23 @@ async def find(engine: AsyncEngine, name: str) -> Record:
             if not ids:
                 of_card = select(decision_cards.c.decision_id).where(decision_cards.c.card == wanted)
                 ids = list((await connection.scalars(of_card)).all())
+                wanted = ids[0] if len(ids) == 1 else wanted
             if len(ids) > 1:
                 named = ", ".join(ids[:_COUNTED]) + (", ..." if len(ids) > _COUNTED else "")
                 raise NotFound(f"{wanted}: several decisions begin so: write more of one: {named}")
-            if not ids:
-                raise NotFound(f"{wanted}: no decision and no card of that id is in this database")
-            (record,) = await _records(connection, ids)
-    return record
+            found = await _records(connection, ids)
+            if not found:
+                raise NotFound(f"{wanted}: {await _not_there(connection, wanted)}")
+    return found[0]
+
+
+async def _not_there(connection: AsyncConnection, wanted: str) -> str:
+    """Why there is no such decision: there never was, or its row is gone and the chain knows of it."""
+    of_decision = chain.c.kind.in_(("decision", "removal"))
+    entry = select(chain.c.seq).where(of_decision & chain.c.ref.startswith(wanted, autoescape=True)).limit(1)
+    if (await connection.scalars(entry)).first() is None:
+        return "no decision and no card of that id is in this database"
+    return "its row is gone, and the chain has an entry for it: run `rescue-cds decisions verify`"
 
 
 async def told(engine: AsyncEngine, decision_id: str) -> tuple[list[Told], list[Link]]:

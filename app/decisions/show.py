@@ -6,8 +6,11 @@ say so and show what is left.
 
 from __future__ import annotations
 
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -19,11 +22,21 @@ from app import kept
 from app.decisions.legible import line, lines
 from app.decisions.records import Line, Link, Record, Told
 from app.knowledge import Bedside
+from app.report import printable
 
 SCHEMA: Final = 1
 
 _DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)
-_WIDTH: Final = 112
+WIDEST: Final = 112
+NARROWEST: Final = 60
+"""Characters of a line."""
+
+_SHORT_ID: Final = 13
+"""Characters of an id where the terminal has no place for all of it: as much as `show` needs, and some more."""
+
+_WIDEST_ID: Final = 28
+"""Characters of the id of a criterion that the titles stand clear of."""
+
 _SKIPPED: Final = frozenset({"row", "why_unknown", "silenced", "would_be", "would_show", "suggested", "safety", "told"})
 _FLAGS: Final = {
     "hook-instance-reused": "its hookInstance had been used for another request",
@@ -74,8 +87,20 @@ def document(
     return found if bedside is not None else found | {"no_titles": why_no_words}
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """The same for a terminal."""
+def columns() -> int | None:
+    """Those of the terminal that is printed on, None where the output goes elsewhere."""
+    if not sys.stdout.isatty():
+        return None
+    return max(NARROWEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+
+
+def width() -> int:
+    """Characters of a line of `text`: those of the terminal, and no more than can be read well."""
+    return min(WIDEST, columns() or WIDEST)
+
+
+def text(found: Mapping[str, Any], *, width: int = WIDEST) -> str:
+    """The same for a terminal of that width."""
     parts = [
         _head(found),
         _section("What was shown", _shown(found)),
@@ -87,32 +112,67 @@ def text(found: Mapping[str, Any]) -> str:
         _section("What came back", _feedback(found)),
         _section("Place in the record", _place(found)),
     ]
-    return "\n".join(row for part in parts for row in part)
+    return "\n".join(row for part in parts for piece in part for row in _laid(piece, width=width))
 
 
-def table(rows: Sequence[Line], *, zone: ZoneInfo | None = None) -> str:
-    """Decisions in a list."""
+def table(rows: Sequence[Line], *, columns: int | None = None) -> str:
+    """Decisions in a list: one a line with all of it, or as much as fits into the columns of a terminal."""
     if not rows:
         return "no decision"
-    shown = [("id", "at", "tenant", "client", "hook", "outcome", "cards", "flags")]
-    shown += [
-        (
-            row.id,
-            row.created_at.astimezone(zone or UTC).strftime("%Y-%m-%d %H:%M:%S"),
-            row.tenant,
-            row.client,
-            row.hook,
-            row.outcome,
-            str(row.cards),
-            ",".join(row.flags),
-        )
+    cells = [
+        {
+            "id": line(row.id),
+            "at (UTC)": f"{row.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            "tenant": line(row.tenant),
+            "client": line(row.client),
+            "hook": line(row.hook),
+            "outcome": line(row.outcome),
+            "cards": str(row.cards),
+            "flags": line(",".join(row.flags)),
+        }
         for row in rows
     ]
-    cleaned = [tuple(line(cell) for cell in row) for row in shown]
-    widths = [max(len(row[column]) for row in cleaned) for column in range(len(cleaned[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cleaned
-    )
+    if columns is None:
+        return "\n".join(_grid(cells, [*cells[0]]))
+    return "\n".join(_fitted(cells, columns=columns))
+
+
+def _grid(cells: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:
+    """The named columns, under their names."""
+    rows = [{name: name for name in names}, *cells]
+    widths = {name: max(len(row[name]) for row in rows) for name in names}
+    return ["  ".join(row[name].ljust(widths[name]) for name in names).rstrip() for row in rows]
+
+
+def _fitted(cells: Sequence[dict[str, str]], *, columns: int) -> Iterator[str]:
+    """What all rows share is said once, above; what has no place in the line stands below it."""
+    names, below = [name for name in cells[0] if name != "flags"], []
+
+    def too_long() -> bool:
+        return max(map(len, _grid(cells, names))) > columns
+
+    if too_long():
+        shared = [name for name in ("tenant", "client") if len({row[name] for row in cells}) == 1]
+        names = [name for name in names if name not in shared]
+        if shared:
+            yield from _laid(_Piece(", ".join(f"{name} {cells[0][name]}" for name in shared)), width=columns)
+    if too_long():
+        cells = [row | {"id": row["id"][:_SHORT_ID]} for row in cells]
+    for name in ("client", "tenant", "cards", "hook"):
+        if name in names and too_long():
+            names.remove(name)
+            below.append(name)
+    grid = _grid(cells, names)
+    end = max(map(len, grid))
+    for row, cell in zip(grid, [{"flags": "flags"}, *cells], strict=True):
+        beside = f"{row:<{end}}  {cell['flags']}".rstrip()
+        fits = len(beside) <= columns
+        yield beside if fits else row
+        if row is grid[0]:
+            continue
+        rest = [f"{name} {cell[name]}" for name in reversed(below)] + ([] if fits else [f"flags {cell['flags']}"])
+        if rest:
+            yield from _laid(_Piece(", ".join(rest), indent="    "), width=columns)
 
 
 # --- parts of the document -------------------------------------------------------------------------------------------
@@ -166,31 +226,53 @@ def _utc(moment: datetime) -> str:
 # --- for the terminal ------------------------------------------------------------------------------------------------
 
 
-def _section(title: str, rows: Iterable[str]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A text that has its lines cut at words, each part below the other: `first` stands before the first part where
+    it is something else than the indent of the others. `cut`: also within words, of what nobody copies."""
+
+    text: str
+    indent: str = ""
+    first: str | None = None
+    cut: bool = False
+
+
+def _laid(piece: _Piece, *, width: int) -> list[str]:
+    """Its lines, each of that width unless one word is longer."""
+    found: list[str] = []
+    for one in lines(piece.text):
+        found += textwrap.wrap(
+            one,
+            width=width,
+            initial_indent=piece.indent if found or piece.first is None else piece.first,
+            subsequent_indent=piece.indent,
+            break_long_words=piece.cut,
+            break_on_hyphens=False,
+        ) or ["" if piece.first is None else piece.first.rstrip()]
+    return found
+
+
+def _line(text: str, *, indent: str = "  ") -> _Piece:
+    """A text without lines of its own."""
+    return _Piece(line(text), indent)
+
+
+def _spread(rows: Sequence[Sequence[str]]) -> list[_Piece]:
+    """Rows whose last cell is wrapped beside the others, which are as wide as the longest of their column. A cell that
+    is longer than any id of ours pads no other."""
+    cleaned = [[line(cell) for cell in row] for row in rows]
+    padded = range(len(cleaned[0]) - 1 if cleaned else 0)
+    widths = [max((len(row[n]) for row in cleaned if len(row[n]) <= _WIDEST_ID), default=0) for n in padded]
+    indent = " " * (2 + sum(widths) + 2 * len(widths))
+    return [_Piece(row[-1], indent, "  " + "".join(f"{row[n]:<{widths[n]}}  " for n in padded)) for row in cleaned]
+
+
+def _section(title: str, rows: Iterable[_Piece]) -> list[_Piece]:
     found = list(rows)
-    return ["", title, "-" * len(title), *found] if found else []
+    return [_Piece(""), _Piece(title), _Piece("-" * len(title)), *found] if found else []
 
 
-def _wrapped(value: object, *, indent: str) -> list[str]:
-    """Long lines cut at words, each part below the other."""
-    return [
-        part
-        for one in lines(str(value))
-        for part in (
-            textwrap.wrap(
-                one,
-                width=_WIDTH,
-                initial_indent=indent,
-                subsequent_indent=indent,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-            or [""]
-        )
-    ]
-
-
-def _head(found: Mapping[str, Any]) -> list[str]:
+def _head(found: Mapping[str, Any]) -> Iterator[_Piece]:
     outcome = str(found["outcome"])
     would_be = found["verdicts"].get("would_be") if isinstance(found["verdicts"], dict) else None
     if would_be:
@@ -201,99 +283,108 @@ def _head(found: Mapping[str, Any]) -> list[str]:
     if switches.get("zone", "UTC") != "UTC":
         here = f" ({at.astimezone(ZoneInfo(switches['zone'])):%Y-%m-%d %H:%M:%S %Z})"
     rows = [
-        f"Decision {line(found['id'])}",
-        f"  at         {at:%Y-%m-%d %H:%M:%S} UTC{here}",
-        f"  hook       {line(found['hook'])}, hookInstance {line(found['hook_instance']) or '(empty)'}",
-        f"  client     {line(found['client'])}",
-        f"  tenant     {line(found['tenant'])}",
-        f"  outcome    {line(outcome)}",
+        ("at", f"{at:%Y-%m-%d %H:%M:%S} UTC{here}"),
+        ("hook", f"{found['hook']}, hookInstance {found['hook_instance'] or '(empty)'}"),
+        ("client", found["client"]),
+        ("tenant", found["tenant"]),
+        ("outcome", outcome),
     ]
     if found["patient"]:
-        rows.append(f"  patient    {line(found['patient'])}")
+        rows.append(("patient", found["patient"]))
     if found["status"] is not None:
-        rows.append(f"  status     {found['status']}")
-    rows += [f"  flag       {line(flag)}: {_FLAGS.get(flag, 'not known to this version')}" for flag in found["flags"]]
+        rows.append(("status", str(found["status"])))
+    rows += [("flag", f"{flag}: {_FLAGS.get(flag, 'not known to this version')}") for flag in found["flags"]]
+    yield _Piece(f"Decision {line(found['id'])}")
+    yield from (_Piece(line(value), " " * 13, f"  {name:<9}  ") for name, value in rows)
     if found["removed"]:
-        rows += [
-            "",
-            "The patient's data have been removed: facts and answer are gone, and what follows is what is left.",
-        ]
-    return rows
+        yield _Piece("")
+        yield _Piece(
+            "The patient's data have been removed: facts and answer are gone, and what follows is what is left."
+        )
 
 
-def _shown(found: Mapping[str, Any]) -> Iterator[str]:
+def _shown(found: Mapping[str, Any]) -> Iterator[_Piece]:
     answer = found["answer"]
     cards = answer.get("cards", []) if isinstance(answer, dict) else []
     if answer is None:
-        yield "The answer is no longer there." if found["removed"] else "No answer is on record."
+        yield _Piece("The answer is no longer there." if found["removed"] else "No answer is on record.")
         for card in found["cards"]:
-            yield f"  a card: {line(card['name'])} [{line(card['indicator'])}], {line(card['card'])}"
+            yield _line(f"a card: {card['name']} [{card['indicator']}], {card['card']}")
     elif isinstance(answer, dict) and answer.get("resourceType") == "OperationOutcome":
         for issue in answer.get("issue", ()):
-            yield from _wrapped(f"refused: {issue.get('diagnostics', '')}", indent="  ")
+            yield _Piece(f"refused: {issue.get('diagnostics', '')}", "  ")
     elif not cards:
-        yield "No card."
+        yield _Piece("No card.")
     would_show = found["verdicts"].get("would_show", ()) if isinstance(found["verdicts"], dict) else ()
     for one in would_show:
-        yield f"  evaluated and not shown: {line(one['name'])} [{line(one['indicator'])}]"
+        yield _line(f"evaluated and not shown: {one['name']} [{one['indicator']}]")
     names = {card["card"]: card["name"] for card in found["cards"]}
     for number, card in enumerate(cards, start=1):
         name = names.get(card.get("uuid", ""), "")
-        yield from ([""] if number > 1 else [])
-        yield f"Card {number} [{line(card.get('indicator', ''))}] {line(name)} {line(card.get('uuid', ''))}".rstrip()
+        yield from ([_Piece("")] if number > 1 else [])
+        yield _line(f"Card {number} [{card.get('indicator', '')}] {name} {card.get('uuid', '')}", indent="")
         yield from _card(card)
 
 
-def _card(card: Mapping[str, Any]) -> Iterator[str]:
-    yield from _wrapped(card.get("summary", ""), indent="  ")
+def _card(card: Mapping[str, Any]) -> Iterator[_Piece]:
+    yield _Piece(card.get("summary", ""), "  ")
     if "detail" in card:
-        yield ""
-        yield from _wrapped(card["detail"], indent="    ")
-        yield ""
+        yield _Piece("")
+        yield _Piece(card["detail"], "    ")
+        yield _Piece("")
     source = card.get("source", {})
-    yield f"  source: {line(source.get('label', ''))} {line(source.get('url', ''))}".rstrip()
+    yield _line(f"source: {source.get('label', '')} {source.get('url', '')}")
     for suggestion in card.get("suggestions", ()):
-        yield from _wrapped(f"suggestion: {suggestion.get('label', '')} ({suggestion.get('uuid', '')})", indent="  ")
+        yield _Piece(f"suggestion: {suggestion.get('label', '')} ({suggestion.get('uuid', '')})", "  ")
         for action in suggestion.get("actions", ()):
-            yield from _wrapped(f"{action.get('type', '')}: {action.get('description', '')}", indent="      ")
+            yield _Piece(f"{action.get('type', '')}: {action.get('description', '')}", "      ")
             what = action.get("resource", action.get("resourceId", ""))
             shown = what if isinstance(what, str) else msgspec.json.encode(what).decode()
-            yield from _wrapped(shown, indent="        ")
+            yield _Piece(shown, "        ", cut=True)
     for link in card.get("links", ()):
-        yield f"  link: {line(link.get('label', ''))} {line(link.get('url', ''))}"
+        yield _line(f"link: {link.get('label', '')} {link.get('url', '')}")
     reasons = "; ".join(reason.get("display", "") for reason in card.get("overrideReasons", ()))
     if reasons:
-        yield from _wrapped(f"reasons offered for an override: {reasons}", indent="  ")
+        yield _Piece(f"reasons offered for an override: {reasons}", "  ")
 
 
-def _why(found: Mapping[str, Any]) -> Iterator[str]:
+def _why(found: Mapping[str, Any]) -> Iterator[_Piece]:
+    """The rows of all findings have the same columns."""
+    rows = [row for row in _verdicts(found) if isinstance(row, tuple)]
+    spread = iter(_spread(rows))
+    for row in _verdicts(found):
+        yield next(spread) if isinstance(row, tuple) else _line(row, indent="")
+
+
+def _verdicts(found: Mapping[str, Any]) -> Iterator[str | tuple[str, str, str]]:
+    """Lines of text, and of findings: the finding, its id, what that is called."""
     verdicts = found["verdicts"]
     if not isinstance(verdicts, dict):
         return
     titles, unknown = found["titles"], verdicts.get("why_unknown", {})
 
-    def row(id_: str, finding: str) -> str:
-        why = f" [{unknown[id_]}]" if finding == "unknown" and id_ in unknown else ""
-        return line(f"  {finding + why:<28} {id_:<22} {titles.get(id_, '')}".rstrip())
+    def row(id_: str, finding: str) -> tuple[str, str, str]:
+        why = f"[{unknown[id_]}]" if finding == "unknown" and id_ in unknown else ""
+        return str(finding), id_, f"{titles.get(id_, '')} {why}".strip()
 
     if "row" in verdicts:
-        yield line(f"row of the table of cards: {verdicts['row']}")
+        yield f"row of the table of cards: {verdicts['row']}"
     if found.get("no_titles"):
-        yield line(f"titles are left out: {found['no_titles']}")
+        yield f"titles are left out: {found['no_titles']}"
     for id_, entry in verdicts.items():
         if id_ in _SKIPPED or not isinstance(entry, dict):
             continue
         if "verdict" in entry:
-            yield line(f"{id_}: {entry['verdict']} (scope: {entry.get('scope', '')})  {titles.get(id_, '')}".rstrip())
+            yield f"{id_}: {entry['verdict']} (scope: {entry.get('scope', '')})  {titles.get(id_, '')}".rstrip()
             yield from (row(name, finding) for name, finding in entry.get("criteria", {}).items())
         elif "actions" in entry:
             day = entry.get("treatment_day")
-            yield line(f"{id_}: " + ("no course" if day is None else f"treatment day {day}"))
+            yield f"{id_}: " + ("no course" if day is None else f"treatment day {day}")
             yield from (row(name, finding) for name, finding in entry["actions"].items() if finding != "absent")
         elif id_ == "orders":
             for draft in entry.get("drafts", ()):
                 drugs = ", ".join([*draft["drugs"], *(f"possibly {name}" for name in draft["possibly"])])
-                yield line(f"draft: {drugs or 'no listed drug'} (by {draft['identity']})")
+                yield f"draft: {drugs or 'no listed drug'} (by {draft['identity']})"
             yield from (row(name, finding) for name, finding in entry.get("checks", {}).items() if finding != "absent")
     safety = verdicts.get("safety", {})
     spoken = {name: finding for name, finding in safety.items() if finding != "absent"}
@@ -301,85 +392,98 @@ def _why(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"safety: {len(safety) - len(spoken)} of {len(safety)} findings absent"
         yield from (row(name, finding) for name, finding in spoken.items())
     if "told" in verdicts:
-        yield line(f"told on a card: {', '.join(verdicts['told']) or 'none'}")
+        yield f"told on a card: {', '.join(verdicts['told']) or 'none'}"
     if "suggested" in verdicts:
         yield f"orders suggested: {'yes' if verdicts['suggested'] else 'no'}"
     if verdicts.get("silenced"):
-        yield line(f"silenced by the site: {', '.join(verdicts['silenced'])}")
+        yield f"silenced by the site: {', '.join(verdicts['silenced'])}"
 
 
-def _evidence(found: Mapping[str, Any]) -> Iterator[str]:
+def _evidence(found: Mapping[str, Any]) -> Iterator[_Piece]:
+    coded = _coded(found)
     for e in found["evidence"]:
+        concept, original, reference = e.get("concept", ""), e.get("original", ""), e.get("reference", "")
         value = " ".join(filter(None, (e.get("comparator", "") + e.get("value", ""), e.get("unit", ""))))
-        original = e.get("original", "")
-        written = f" (written: {original})" if original and original != value else ""
+        result = value or " or ".join(coded.get((concept, reference, original), ())) or original or "on record"
+        written = f" (written: {original})" if original and original != result else ""
         kind = f", {e['kind']}" if e.get("kind") else ""
         age = f", {e['age_hours']} h old" if "age_hours" in e else ""
         when = f" at {e['effective']}{age}" if "effective" in e else ""
-        yield from _wrapped(
-            f"{e.get('concept', '') or 'record'}: {value or 'present'}{written}{kind}{when}; {e.get('reference', '')}",
-            indent="  ",
-        )
+        yield _Piece(f"{concept or 'record'}: {result}{written}{kind}{when}; {reference}", "  ")
 
 
-def _gaps(found: Mapping[str, Any]) -> Iterator[str]:
+def _coded(found: Mapping[str, Any]) -> dict[tuple[str, str, str], list[str]]:
+    """What the qualitative results mean, by concept, reference and what was written: the evidence holds the last only,
+    and once the facts are gone nobody can say more than that."""
+    facts = found["facts"] if isinstance(found["facts"], dict) else {}
+    coded: dict[tuple[str, str, str], list[str]] = {}
+    for m in facts.get("measurements", ()):
+        if m.get("coded"):
+            key = (printable(m["concept"]), printable(m["reference"]), printable(m.get("original") or m["coded"]))
+            known = coded.setdefault(key, [])
+            known += [m["coded"]] if m["coded"] not in known else []
+    return coded
+
+
+def _gaps(found: Mapping[str, Any]) -> Iterator[_Piece]:
     for gap in found["gaps"]:
         reference = f" ({gap['reference']})" if gap.get("reference") else ""
-        yield from _wrapped(f"{gap.get('source', '')}: {gap.get('why', '')}{reference}", indent="  ")
+        yield _Piece(f"{gap.get('source', '')}: {gap.get('why', '')}{reference}", "  ")
 
 
-def _read(found: Mapping[str, Any]) -> Iterator[str]:
+def _read(found: Mapping[str, Any]) -> Iterator[_Piece]:
     reading, timing = found["reading"], found["timing"]
     if "access" in reading:
         access = str(reading["access"])
-        yield line(f"  by the authority of: {_ACCESS.get(access, access)}")
+        yield _line(f"by the authority of: {_ACCESS.get(access, access)}")
     if reading.get("server"):
-        yield from _wrapped(f"from: {reading['server']}", indent="  ")
+        yield _line(f"from: {reading['server']}")
     if "requests" in reading:
         size = f", {reading['bytes']} bytes" if "bytes" in reading else ""
-        yield line(f"  requests: {reading['requests']}{size}; gather: {reading.get('gather', '')}")
+        yield _line(f"requests: {reading['requests']}{size}; gather: {reading.get('gather', '')}")
     for need, left_out in reading.get("asked_without", {}).items():
-        yield line(f"  {need}: asked without {', '.join(left_out)}, which the server does not take")
+        yield _line(f"{need}: asked without {', '.join(left_out)}, which the server does not take")
     facts = found["facts"] if isinstance(found["facts"], dict) else {}
     times = timing.get("sources_ms", {})
+    rows = []
     for source in (*facts.get("sources", ()), *reading.get("lost", ())):
         why = f" ({source['why']})" if source.get("why") else ""
         ms = f", {times[source['key']]} ms" if source["key"] in times else ""
-        yield line(f"  {source['key']:<28} {source['resource_type']}: {source['outcome']}{why}{ms}")
+        rows.append((source["key"], f"{source['resource_type']}: {source['outcome']}{why}{ms}"))
     if not facts:
-        yield from (line(f"  {key:<28} {ms} ms") for key, ms in times.items())
+        rows += [(key, f"{ms} ms") for key, ms in times.items()]
+    yield from _spread(rows)
     if "total_ms" in timing:
-        yield line(f"  the whole call: {timing['total_ms']} ms")
+        yield _line(f"the whole call: {timing['total_ms']} ms")
 
 
-def _versions(found: Mapping[str, Any]) -> Iterator[str]:
+def _versions(found: Mapping[str, Any]) -> Iterator[_Piece]:
     for name, version in found["versions"].items():
-        yield from _wrapped(f"{name}: {version}", indent="  ")
-    yield f"  knowledge files: {line(found['knowledge_hash'])}"
+        yield _line(f"{name}: {version}")
+    yield _line(f"knowledge files: {found['knowledge_hash']}")
     on = found["switches"]
     if on is None:
-        yield "  switches: not kept with this decision"
+        yield _line("switches: not kept with this decision")
         return
     for name, value in on.items():
         if value not in (None, "", []):
-            yield line(f"  {name}: {', '.join(value) if isinstance(value, list) else value}")
+            yield _line(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
 
 
-def _feedback(found: Mapping[str, Any]) -> Iterator[str]:
+def _feedback(found: Mapping[str, Any]) -> Iterator[_Piece]:
     for one in found["feedback"]:
         at = one["outcome_at"] or one["received_at"]
-        yield line(f"  {at} {one['outcome']} of card {one['card']}")
+        yield _line(f"{at} {one['outcome']} of card {one['card']}")
         if one["suggestions"]:
-            yield line(f"    suggestions accepted: {', '.join(one['suggestions'])}")
+            yield _line(f"suggestions accepted: {', '.join(one['suggestions'])}", indent="    ")
         if one["reason_code"]:
-            yield line(f"    reason: {one['reason_code']} ({one['reason_system']})")
-        for words in (one["display"], one["comment"]):
-            yield from _wrapped(words, indent="    ") if words else ()
+            yield _line(f"reason: {one['reason_code']} ({one['reason_system']})", indent="    ")
+        yield from (_Piece(words, "    ") for words in (one["display"], one["comment"]) if words)
 
 
-def _place(found: Mapping[str, Any]) -> Iterator[str]:
+def _place(found: Mapping[str, Any]) -> Iterator[_Piece]:
     if not found["chain"]:
-        yield "  not in the chain: see `rescue-cds decisions verify`"
+        yield _line("not in the chain: see `rescue-cds decisions verify`")
     for link in found["chain"]:
-        yield line(f"  {link['kind']}: entry {link['seq']} of writer {link['writer']}, {link['hash']}")
-    yield f"  digest of the request: {line(found['request_digest'])}"
+        yield _line(f"{link['kind']}: entry {link['seq']} of writer {link['writer']}, {link['hash']}")
+    yield _line(f"digest of the request: {found['request_digest']}")

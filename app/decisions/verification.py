@@ -52,8 +52,9 @@ def register(actions: argparse._SubParsersAction[argparse.ArgumentParser], *, ad
 def _run(options: argparse.Namespace, *, address: Address) -> int:
     """Raises Unusable."""
     expected = [] if options.expect is None else _expected(options.expect)
+    kept = "" if options.expect is None else f"; heads of {options.expect} found: {len(expected)}"
     try:
-        return asyncio.run(_verified(address(options), expected=expected, heads=options.heads))
+        return asyncio.run(_verified(address(options), expected=expected, heads=options.heads, kept=kept))
     except StoreError as error:
         raise Unusable(str(error)) from None
     except KeyboardInterrupt:
@@ -61,7 +62,8 @@ def _run(options: argparse.Namespace, *, address: Address) -> int:
         return INTERRUPTED
 
 
-async def _verified(url: str, *, expected: list[Head], heads: bool) -> int:
+async def _verified(url: str, *, expected: list[Head], heads: bool, kept: str) -> int:
+    """Says what is wrong, else that nothing is, with `kept` about the heads that were expected."""
     count, found = Count(), 0
     engine = readonly.create(url)
     try:
@@ -79,11 +81,24 @@ async def _verified(url: str, *, expected: list[Head], heads: bool) -> int:
         terminal.show(f"and {found - _SHOWN} more")
     tell = say if heads and not found else terminal.show
     tell(
-        f"{f'not as it was written, rows: {found}' if found else 'as it was written'}: {count.decisions} "
-        f"decisions ({count.removed} without patient data, removed on purpose), {count.feedback} entries of feedback, "
-        f"{count.entries} entries of {count.writers} chains"
+        f"{f'not as it was written, rows: {found}' if found else 'as it was written'}: {_counted(count)}"
+        + ("" if found else kept)
     )
     return 1 if found else 0
+
+
+def _counted(count: Count) -> str:
+    """What the entries of the chain are about, whether or not its rows are still there."""
+    return (
+        f"entries for {_many(count.decisions, 'decision', 'decisions')} "
+        f"({count.removed} without patient data, removed on purpose), "
+        f"{_many(count.feedback, 'entry', 'entries')} of feedback; "
+        f"{_many(count.entries, 'entry', 'entries')} in {_many(count.writers, 'chain', 'chains')}"
+    )
+
+
+def _many(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def _progress() -> Callable[[Count], None]:
@@ -99,15 +114,23 @@ def _progress() -> Callable[[Count], None]:
 
 
 def _expected(path: Path) -> list[Head]:
-    """Raises Unusable."""
+    """The heads of a file, one of each chain: where several days stand in it, the longest. Raises Unusable."""
     try:
         rows = path.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeError):
         raise Unusable(f"--expect: {path} cannot be read: it is a file that --heads has printed") from None
-    heads = []
+    heads: dict[str, Head] = {}
     for number, row in enumerate(rows, 1):
-        match = _HEAD.fullmatch(row.strip())
+        written = row.strip()
+        if not written or written.startswith("#"):
+            continue
+        match = _HEAD.fullmatch(written)
         if match is None:
             raise Unusable(f"--expect: {path}: line {number}: no head as --heads prints it: WRITER NUMBER HASH")
-        heads.append(Head(match[1], int(match[2]), match[3]))
-    return heads
+        head = Head(match[1], int(match[2]), match[3])
+        heads[head.writer] = max(head, heads.get(head.writer, head), key=lambda one: one.seq)
+    if not heads:
+        raise Unusable(
+            f"--expect: {path} holds no head: it is a file that `rescue-cds decisions verify --heads` has printed"
+        )
+    return list(heads.values())

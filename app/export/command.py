@@ -24,8 +24,8 @@ from app.export.rows import Cursor, Window
 from app.export.stream import MODELS, Entry, Stream
 from app.gateway.feed import Feed
 from app.report import printable
-from app.settings import DEFAULT_DB, Settings, database_of, load
-from app.store import readonly
+from app.settings import DATABASE, DEFAULT_DB, Settings, database_of, load
+from app.store import address, readonly
 from app.store.errors import StoreError
 
 PARTIAL: Final = 1
@@ -40,7 +40,7 @@ _LARGEST_TOKEN: Final = 16 * 1024
 _EPILOG: Final = f"""\
 {moments.HOW}
 exit status: 0 all of it; 1 all but what the repository refused, or what has no valid form; 2 the command line, the
-configuration or the database cannot be used; 3 the repository took no more, go on with --after
+configuration or the database cannot be used; 3 the repository took no more, go on as the last line says
 
 What is written holds patient data: a new file is readable by its owner only. docs/export.md says what is in it.
 """
@@ -60,7 +60,7 @@ def register(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--db", metavar="URL", help="the database (default: RESCUE_CDS_DB, else configured)")
+    parser.add_argument("--db", metavar="URL", help=f"the database (default: {DATABASE}, else configured)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration: its database and time zone")
     parser.add_argument("--since", metavar="WHEN", help="decisions from then on")
     parser.add_argument("--until", metavar="WHEN", help="decisions up to then")
@@ -99,10 +99,11 @@ def _run(options: argparse.Namespace, *, now: datetime) -> int:
     job = _Job(options, window=window, after=after, only=only)
     complete = False
     try:
-        asyncio.run(job.run(url))
+        with address.about(url):
+            asyncio.run(job.run(url))
         complete = True
     except StoreError as error:
-        raise Unusable(f"--db: {error}") from None
+        raise Unusable(str(error)) from None
     except GaveUp as error:
         _say(f"--push: {error}")
         return GAVE_UP
@@ -195,7 +196,10 @@ class _Job:
         if self.out is not None and self.out.path is not None:
             what = "written" if complete else "broken off; what it holds is whole up to the cursor"
             _say(f"{printable(str(self.out.path if complete else self.out.part))}: {what}")
-        _say(f"to go on: --after {self.after.text()}")
+        if self.after != Cursor():
+            _say(f"to go on: --after {self.after.text()}")
+        elif not complete:
+            _say("to go on: the same command again")
 
 
 # --- where it goes ---------------------------------------------------------------------------------------------
@@ -288,7 +292,7 @@ def _settings(path: Path) -> Settings:
 def _database(options: argparse.Namespace, settings: Settings | None) -> str:
     try:
         return database_of(options.db, os.environ, otherwise=DEFAULT_DB if settings is None else settings.db)
-    except SettingsError as error:
+    except StoreError as error:
         raise Unusable(str(error)) from None
 
 

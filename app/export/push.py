@@ -8,14 +8,17 @@ then the export ends and says from where to go on (IHE ATX: FHIR Feed; knowledge
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from socket import gaierror  # allowed: network only the error of a name that is not known
 from typing import Final
 
 import msgspec
 
 from app.export.elements import Json
-from app.gateway.errors import BadRequestPart, GatewayError
+from app.gateway import address
+from app.gateway.errors import BadRequestPart, GatewayError, TimedOut
 from app.gateway.feed import Feed, Reply
 
 ATTEMPTS: Final = 9
@@ -25,7 +28,8 @@ LONGEST_PAUSE: Final = 30.0
 
 
 class GaveUp(Exception):
-    """The repository does not take anything now, or the way to it is wrong. The message holds no address and no id."""
+    """The repository does not take anything now, or the way to it is wrong. The message names its host and port; it
+    holds no path, no token and no id."""
 
 
 @dataclass(slots=True)
@@ -56,11 +60,16 @@ class Push:
                 self.refused(resource, reply.status)
                 return
             if reply is not None and reply.elsewhere:
-                raise GaveUp(f"it answers {reply.status}, and redirects are not followed: name the base it leads to")
+                raise GaveUp(
+                    f"{self._place()}: it answers {reply.status}, and redirects are not followed: name the base it "
+                    "leads to"
+                )
             if attempt + 1 < ATTEMPTS:
                 self.again += 1
                 await self.sleep(_pause(attempt, reply))
-        raise GaveUp(f"{self._last} after {ATTEMPTS} attempts at one resource: try again later with --after")
+        raise GaveUp(
+            f"{self._place()}: {self._last}, after {ATTEMPTS} attempts at one resource: look at it, then go on"
+        )
 
     async def _try(self, resource: Json, *, content: bytes) -> Reply | None:
         try:
@@ -68,10 +77,43 @@ class Push:
         except BadRequestPart:
             raise GaveUp("the token is none that can stand behind Bearer: look at the file that holds it") from None
         except GatewayError as error:
-            self._last = error.why
+            self._last = _words(error)
             return None
         self._last = f"it answers {reply.status}"
         return reply
+
+    def _place(self) -> str:
+        base = address.parse(self.feed.base)
+        host = f"[{base.host}]" if ":" in base.host else base.host
+        return f"{host}:{base.port}"
+
+
+def _words(error: GatewayError) -> str:
+    """What kept the request from being answered; nothing of a library's own text."""
+    if isinstance(error, TimedOut):
+        return "no answer in time"
+    for found in _causes(error):
+        if isinstance(found, gaierror):
+            return "the name of the host is not known"
+        if isinstance(found, ssl.SSLError):
+            return "TLS, or the certificate, is refused"
+        if isinstance(found, TimeoutError):
+            return "no answer in time"
+        if isinstance(found, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(found, ConnectionError):
+            return "the connection broke off"
+    return "no connection"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What the error was made of, the innermost first."""
+    found: list[BaseException] = []
+    inner = error.__cause__ or error.__context__
+    while inner is not None and inner not in found:
+        found.append(inner)
+        inner = inner.__cause__ or inner.__context__
+    yield from reversed(found)
 
 
 def _pause(attempt: int, reply: Reply | None) -> float:

@@ -39,32 +39,18 @@ UVICORN: Final = frozenset(
         "ASGI callable returned without completing response.",
         "ASGI callable returned without starting response.",
         "ASGI callable should return None, but returned '%s'.",
-        "Application shutdown complete.",
         "Application shutdown failed. Exiting.",
-        "Application startup complete.",
         "Application startup failed. Exiting.",
         "Cancel %s running task(s), timeout graceful shutdown exceeded",
         "Exceeded concurrency limit.",
         "Exception in 'lifespan' protocol\n",
         "Exception in ASGI application\n",
-        "Finished server process [%d]",
         "Invalid HTTP request received.",
-        "Maximum request limit of %d exceeded. Terminating process.",
-        "Shutting down",
-        "Started server process [%d]",
         "Unsupported upgrade request.",
-        "Uvicorn running on %s://[%s]:%d (Press CTRL+C to quit)",
-        "Uvicorn running on %s://%s:%d (Press CTRL+C to quit)",
-        "Uvicorn running on socket %s (Press CTRL+C to quit)",
-        "Uvicorn running on unix socket %s (Press CTRL+C to quit)",
-        "Waiting for application shutdown.",
-        "Waiting for application startup.",
-        "Waiting for background tasks to complete. (CTRL+C to force quit)",
-        "Waiting for connections to close. (CTRL+C to force quit)",
     }
 )
-"""Its texts that say something to an operator, kept without what would be filled in. Any other may be built of data:
-a failed start comes as the text of a whole traceback."""
+"""Its warnings and errors that say something to an operator, kept without what would be filled in. Any other may be
+built of data: a failed start comes as the text of a whole traceback."""
 
 _SILENCED: Final = ("httpx", "httpcore", "aiohttp", "aiosqlite", "alembic", "uvicorn.access", "uvicorn.asgi")
 _LONGEST: Final = 200
@@ -122,6 +108,7 @@ def configure(*, level: int = logging.INFO, stream: TextIO | None = None, hooks:
     """
     handler = _Lines(stream or sys.stderr)
     handler.setFormatter(JsonLines())
+    handler.addFilter(_is_for_operators)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -136,6 +123,12 @@ def configure(*, level: int = logging.INFO, stream: TextIO | None = None, hooks:
         logger.addHandler(logging.NullHandler())
     if hooks:
         _hook()
+
+
+def _is_for_operators(record: logging.LogRecord) -> bool:
+    """Not what uvicorn says when nothing is wrong: without their values such texts say nothing, and the service has
+    events of its own for its start."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] != "uvicorn"
 
 
 def _hook() -> None:

@@ -17,7 +17,7 @@ from app.observe import logs
 from app.sandbox import patients
 from app.sandbox.fhir import create_fhir
 from app.sandbox.site import create_site
-from app.settings import dev
+from app.settings import DATABASE, dev
 
 HOST = "127.0.0.1"
 FOREIGN_DEADLINE_SECONDS = 10.0
@@ -49,11 +49,14 @@ def _servers(*, port: int, fhir_url: str | None, folder: Path) -> list[edge.Serv
     site = create_site(
         fhir_app=fhir, fhir_url=base, cds_url=cds, stories=patients.STORIES, statistics=f"{operators}/stats"
     )
-    settings = dev(port=port + 1, fhir_urls=[base], db=f"sqlite+aiosqlite:///{folder}/decisions.db")
+    record = f"sqlite+aiosqlite:///{folder}/decisions.db"
+    settings = dev(port=port + 1, fhir_urls=[base], db=record)
     if fhir_url is not None:
         patient = replace(settings.fhir, call_seconds=FOREIGN_DEADLINE_SECONDS)
         settings = replace(settings, deadline_seconds=FOREIGN_DEADLINE_SECONDS, fhir=patient)
-    sys.stderr.write(_greeting(page=page, cds=cds, base=base, operators=operators, embedded=fhir_url is None))
+    sys.stderr.write(
+        _greeting(page=page, cds=cds, base=base, operators=operators, record=record, embedded=fhir_url is None)
+    )
     app = create_app(settings)
     return [
         edge.server(site, host=HOST, port=port),
@@ -71,12 +74,14 @@ def _require_free(port: int) -> None:
             raise SettingsError(f"--port: port {port} is taken: name another, for example --port {port + 10}") from None
 
 
-def _greeting(*, page: str, cds: str, base: str, operators: str, embedded: bool) -> str:
+def _greeting(*, page: str, cds: str, base: str, operators: str, record: str, embedded: bool) -> str:
+    """What the demo says of itself. The record is written as it stands before a command: `RESCUE_CDS_DB=... rescue-cds
+    decisions show ID`."""
     server = "embedded FHIR R4 sandbox, synthetic patients" if embedded else "your FHIR server"
     return (
         f"\n  rescue-cds demo\n\n  open          {page}/\n"
         f"  CDS service   {cds}/cds-services\n  FHIR          {base}  ({server})\n"
-        f"  operators     {operators}/\n\n"
+        f"  operators     {operators}/\n  record        {DATABASE}={record}\n\n"
         "  Dev profile: open to any client on this machine, and to nobody else.\n"
         "  Synthetic patients. Investigational, unproven regimen. Not a medical device. Ctrl-C ends it.\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from contextlib import suppress
@@ -18,11 +19,12 @@ from app import knowledge, moments
 from app.configuration import SettingsError
 from app.observe.terminal import show
 from app.report import printable
-from app.settings import DEFAULT_DB, Settings, load
+from app.settings import DATABASE, DEFAULT_DB, Settings, database_of, load
 from app.stats import names, rows, sheets
 from app.stats.page import page
 from app.stats.summary import Query, Summary
 from app.stats.table import table
+from app.store import address
 from app.store.errors import StoreError
 
 INTERRUPTED: Final = 130
@@ -49,7 +51,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--db", metavar="URL", help=f"the decision database (default: configured, else {DEFAULT_DB})")
+    parser.add_argument(
+        "--db", metavar="URL", help=f"the decision database (default: {DATABASE}, else configured, else {DEFAULT_DB})"
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration: its database and time zone")
     parser.add_argument("--since", metavar="WHEN", help="count decisions from then on")
     parser.add_argument("--until", metavar="WHEN", help="count decisions up to then")
@@ -71,11 +75,12 @@ def run(options: argparse.Namespace) -> int:
     written = _places(options)
     known = names.of(knowledge.load())
     query = _query(options, known=known, now=now, zone=zone)
-    url = options.db or (DEFAULT_DB if settings is None else settings.db)
     try:
-        summary = asyncio.run(rows.summary(url, query=query, names=known, zone=zone, progress=_Progress()))
+        url = database_of(options.db, os.environ, otherwise=DEFAULT_DB if settings is None else settings.db)
+        with address.about(url):
+            summary = asyncio.run(rows.summary(url, query=query, names=known, zone=zone, progress=_Progress()))
     except StoreError as error:
-        raise Unusable(f"--db: {error}") from None
+        raise Unusable(str(error)) from None
     except KeyboardInterrupt:
         _say("rescue-cds: interrupted")
         return INTERRUPTED

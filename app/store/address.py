@@ -7,6 +7,8 @@ PostgreSQL's parameters in the address: `ssl` (or `sslmode`: disable, allow, pre
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -14,7 +16,7 @@ from typing import Final
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.store.errors import BadDatabase
+from app.store.errors import BadDatabase, BadSchema, BadSpool
 
 ADDRESS: Final = "write sqlite+aiosqlite:///file.db or postgresql+asyncpg://user@host/database"
 
@@ -61,6 +63,23 @@ def shown(url: URL) -> str:
         return "SQLite in memory" if in_memory(url) else f"SQLite, {url.database}"
     place = url.host or _words(url, "host") or "the local socket"
     return f"PostgreSQL, {place}{f':{url.port}' if url.port else ''}/{url.database}"
+
+
+@contextmanager
+def named(place: str) -> Iterator[None]:
+    """Errors about the database say which one it is: `place`, as `shown` has it. Whoever says it first is right."""
+    try:
+        yield
+    except BadSpool:  # names its own file
+        raise
+    except (BadDatabase, BadSchema) as error:
+        error.place = error.place or place
+        raise
+
+
+def about(url: str) -> AbstractContextManager[None]:
+    """The same for the database at that address. Raises BadDatabase for one that is none."""
+    return named(shown(parsed(url)))
 
 
 def is_open_line(url: URL) -> bool:

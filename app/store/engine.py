@@ -4,7 +4,8 @@ One address chooses it: `sqlite+aiosqlite:///file.db` for one process, `postgres
 
 SQLite runs with a write-ahead log and synchronous=FULL: a committed decision survives a power cut, at about a third of
 a millisecond (knowledge: security 0.9). One connection writes, because SQLite has one writer anyway and waiting in our
-own queue is fairer than waiting for its lock; a few read beside it.
+own queue is fairer than waiting for its lock; a few read beside it. The write-ahead log is a property of the file: one
+that is not ours is refused before it is given one.
 
 PostgreSQL is asked, on every new connection that may write, whether it is one that keeps what it confirms.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -29,7 +30,7 @@ from sqlalchemy import Connection, create_engine, event, func, inspect, select
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from app.store import address
 from app.store.apart import Blocking
@@ -39,6 +40,8 @@ from app.store.lock import Lock
 Purpose = Literal["write", "read", "schema", "report"]
 """`write` and `read` are the service's; `schema` writes and `report` reads too, and may take their time."""
 
+GIVEN: Final = "--db or RESCUE_CDS_DB"
+"""How a database is named, beside the configuration."""
 UPGRADE: Final = "run `rescue-cds db upgrade`"
 BACKUP: Final = "restore it from a backup (docs/operate.md)"
 _TURN: Final = 7_283_365
@@ -59,6 +62,10 @@ _PRAGMAS: Final = (
     "foreign_keys=ON",
     "secure_delete=ON",  # what is removed is overwritten: it was patient data
 )
+_ALONE: Final[Mapping[str, str]] = {"immutable": "1"}
+"""SQLite's parameter for a file that nobody changes while it is read."""
+_PLACE: Final = "rescue_cds_place"
+"""The option of an engine that says which database it is (`address.shown`): its own address may have been rewritten."""
 _READER_PRAGMAS: Final = (f"busy_timeout={_BUSY_MS}", "query_only=ON")
 
 CONNECT_SECONDS: Final = 2.0
@@ -85,6 +92,14 @@ class Unfit(SQLAlchemyError):
         self.fault = fault
 
 
+class _Refused(SQLAlchemyError):
+    """A file that is not ours, found out by the connection that would have changed it. `said` raises what it holds."""
+
+    def __init__(self, refusal: BadDatabase | BadSchema) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+
+
 # --- engines -----------------------------------------------------------------------------------------------------
 
 
@@ -94,18 +109,26 @@ def create(url: str, *, purpose: Purpose = "write") -> AsyncEngine:
     A new SQLite file is readable by its owner only; one to read from must be there.
     """
     parsed = address.parsed(url)
-    return _postgresql(parsed, purpose) if address.is_postgresql(parsed) else _sqlite(parsed, purpose)
+    with address.named(address.shown(parsed)):
+        return _postgresql(parsed, purpose) if address.is_postgresql(parsed) else _sqlite(parsed, purpose)
+
+
+def named(engine: AsyncEngine) -> AbstractContextManager[None]:
+    """Errors about this engine's database say which one it is."""
+    return address.named(str(engine.sync_engine.get_execution_options().get(_PLACE, "")))
 
 
 def _sqlite(url: URL, purpose: Purpose) -> AsyncEngine:
     reads = purpose in ("read", "report")
-    path = address.file(url)
+    path, place = address.file(url), address.shown(url)
+    if path is not None and path.is_dir():
+        raise _directory()
     if path is None:
         if reads:
             raise BadDatabase("a database in memory is its own process's: name the file of the service")
     elif reads:
         if not path.is_file():
-            raise BadDatabase(f"no database file is at {url.database}: name the file that the service writes")
+            raise BadDatabase(f"no database file is there: name the file that the service writes, by {GIVEN}")
         # The service opens what it wrote itself, and makes it when it was removed meanwhile no more than a report does.
         mode = "ro" if purpose == "report" else "rw"
         url = url.set(database=f"file:{quote(str(path.absolute()))}", query={"mode": mode, "uri": "true"})
@@ -120,8 +143,9 @@ def _sqlite(url: URL, purpose: Purpose) -> AsyncEngine:
         pool_reset_on_return=None,  # every user ends its own transaction; a second rollback costs a thread switch
         hide_parameters=True,
         connect_args={"isolation_level": None},  # the driver begins nothing: `begin` below does
+        execution_options={_PLACE: place},
     )
-    _prepare(made.sync_engine, reads=reads)
+    _prepare(made.sync_engine, reads=reads, path=path)
     return made
 
 
@@ -129,7 +153,8 @@ def blocking(url: str) -> Blocking | None:
     """SQLite's one writing connection, for a thread of its own; None where a transaction is made by an asynchronous
     driver."""
     parsed = address.parsed(url)
-    if address.file(parsed) is None:
+    path = address.file(parsed)
+    if path is None:
         return None
     made = create_engine(
         parsed.set(drivername="sqlite"),
@@ -140,16 +165,25 @@ def blocking(url: str) -> Blocking | None:
         hide_parameters=True,
         connect_args={"isolation_level": None},
     )
-    _prepare(made, reads=False)
+    _prepare(made, reads=False, path=path)
     return Blocking(made)
 
 
-def _prepare(made: Engine, *, reads: bool) -> None:
-    """How a connection to SQLite is set, and how its transactions begin."""
+def _prepare(made: Engine, *, reads: bool, path: Path | None) -> None:
+    """How a connection to SQLite is set, and how its transactions begin. The first that writes looks at the file
+    before it sets anything: a write-ahead log would stay in a file that is refused."""
     pragmas = _READER_PRAGMAS if reads else _PRAGMAS
     begin = "BEGIN" if reads else "BEGIN IMMEDIATE"  # one that reads first and writes then could not wait for its turn
+    unknown = None if reads else path
 
     def configure(connection: Any, _record: object) -> None:
+        nonlocal unknown
+        if unknown is not None:
+            try:
+                _look(unknown)
+            except (BadDatabase, BadSchema) as refusal:
+                raise _Refused(refusal) from None
+            unknown = None
         cursor = connection.cursor()
         for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")  # allowed: sql of constants; a PRAGMA takes no parameters
@@ -157,6 +191,53 @@ def _prepare(made: Engine, *, reads: bool) -> None:
 
     event.listen(made, "connect", configure)
     event.listen(made, "begin", lambda connection: connection.exec_driver_sql(begin))
+
+
+def _look(path: Path) -> None:
+    """Raises BadSchema for a SQLite file that this version must not write to, BadDatabase for a directory, and
+    SQLAlchemyError for what cannot be read. Changes nothing; an absent or empty file is as good as one of ours."""
+    if path.is_dir():
+        raise _directory()
+    try:
+        if not path.stat().st_size:
+            return
+    except OSError:  # whoever makes or opens it says why it cannot
+        return
+    found = _seen(path.resolve())
+    refusal = None if found is None or found.is_empty or found.is_known else found.refusal()
+    if refusal is not None:
+        raise refusal
+
+
+def _seen(path: Path) -> Standing | None:
+    """What a file holds, seen without a byte of it changed; None where a transaction that was cut off has to be taken
+    back before anything can be seen. Raises SQLAlchemyError.
+
+    A file with nothing beside it is whole, and is read as one that nobody changes: without locks, and without the
+    files that a write-ahead log would have beside it.
+    """
+    log, journal = (path.with_name(f"{path.name}-{end}").exists() for end in ("wal", "journal"))
+    ways = ({}, _ALONE) if log or journal else (_ALONE, {})
+    failed: SQLAlchemyError | None = None
+    for way in ways:
+        made = create_engine(
+            URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true", **way}),
+            poolclass=NullPool,
+            hide_parameters=True,
+            connect_args={"timeout": _BUSY_MS / 1000},
+        )
+        try:
+            with made.connect() as connection:
+                return standing(connection)
+        except SQLAlchemyError as error:
+            failed = failed or error
+    if failed is not None and not journal:
+        raise failed
+    return None
+
+
+def _directory() -> BadDatabase:
+    return BadDatabase(f"this is a directory, no database file: name a file in it, by {GIVEN}")
 
 
 def _postgresql(url: URL, purpose: Purpose) -> AsyncEngine:
@@ -189,6 +270,7 @@ def _postgresql(url: URL, purpose: Purpose) -> AsyncEngine:
         pool_pre_ping=True,
         hide_parameters=True,
         connect_args=options,
+        execution_options={_PLACE: address.shown(url)},
     )
     if not reads:
         event.listen(made.sync_engine, "connect", _assert_durable)
@@ -286,12 +368,14 @@ def said(what: str) -> Iterator[None]:
         yield
     except Unfit as error:
         raise BadDatabase(error.fault) from None
+    except _Refused as error:
+        raise error.refusal from None
     except (SQLAlchemyError, OSError) as error:
         raise BadDatabase(f"{what}: {_why(error)}") from None
 
 
 _STATES: Final[Mapping[str, str]] = {
-    "28": "the server refuses the role or its password: check RESCUE_CDS_DB",
+    "28": f"the server refuses the role or its password: check the address ({GIVEN}, else configured)",
     "3D000": "the server has no database of that name: create it, owned by the role of the service",
     "42501": "the role lacks a permission: let it own the database",
     "53": "the server has no connection, memory or disk left: see its log",
@@ -396,12 +480,13 @@ def migrations() -> Config:
 
 async def expect(engine: AsyncEngine) -> None:
     """Raises BadSchema unless the schema is this version's, BadDatabase when that cannot be read."""
-    with said("the database cannot be opened"):
-        async with engine.connect() as connection:
-            found = await connection.run_sync(standing)
-    refusal = found.refusal()
-    if refusal is not None:
-        raise refusal
+    with named(engine):
+        with said("the database cannot be opened"):
+            async with engine.connect() as connection:
+                found = await connection.run_sync(standing)
+        refusal = found.refusal()
+        if refusal is not None:
+            raise refusal
 
 
 async def ready(engine: AsyncEngine) -> None:
@@ -411,12 +496,13 @@ async def ready(engine: AsyncEngine) -> None:
     schema is somebody's record, and is changed when somebody says so (`rescue-cds db upgrade`).
     """
     if engine.dialect.name == "sqlite":
-        with said("the database cannot be opened"):
+        with named(engine), said("the database cannot be opened"):
             async with engine.connect() as connection:
                 damaged = await _found(connection, "PRAGMA quick_check(1)")
                 is_empty = (await connection.run_sync(standing)).is_empty
         if damaged:
-            raise BadDatabase(f"the database is damaged: {BACKUP}")
+            with named(engine):
+                raise BadDatabase(f"the database is damaged: {BACKUP}")
         if is_empty:
             await migrate(engine)
     await expect(engine)
@@ -429,7 +515,7 @@ async def migrate(engine: AsyncEngine, *, progress: Callable[[str], None] = lamb
     BadSchema for a schema this version does not know or a database that is not ours, BadDatabase when it cannot be
     done.
     """
-    with said("the schema could not be brought up to date, and is as it was"):
+    with named(engine), said("the schema could not be brought up to date, and is as it was"):
         async with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 await _take_turn(connection, progress)
@@ -486,5 +572,14 @@ def _knows(scripts: ScriptDirectory, revision: str) -> bool:
 
 
 def lock(url: str) -> Lock:
-    """The lock of that database, not held yet. Raises BadDatabase for an address that is none."""
-    return Lock(address.parsed(url))
+    """The lock of that database, not held yet; a file that is refused gets none. Raises BadDatabase for an address
+    that is none."""
+    parsed = address.parsed(url)
+    path = address.file(parsed)
+
+    def look() -> None:
+        if path is not None:
+            with address.named(address.shown(parsed)), said("the database cannot be opened"):
+                _look(path)
+
+    return Lock(parsed, look=look)

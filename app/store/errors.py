@@ -13,7 +13,13 @@ from __future__ import annotations
 
 
 class StoreError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. `place`: which database (`address.shown`), where that is known."""
+
+    place: str = ""
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        return f"{self.place}: {said}" if self.place else said
 
 
 class BadDatabase(StoreError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -17,19 +18,23 @@ class Lock:
     """That a SQLite file is used by this process only, as long as it is held; nothing for any other database.
 
     The system lets go of it when the process ends, however it ends. The file beside the database stays: to remove it
-    would let two processes hold two locks of the same name.
+    would let two processes hold two locks of the same name. So `look` is called before one is made, and raises where
+    the database will be refused.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, look: Callable[[], None] = lambda: None) -> None:
+        self._look = look
         path = address.file(url)
         self._database = path
         self._path = None if path is None else path.resolve().with_name(f"{path.resolve().name}.lock")
         self._descriptor: int | None = None
 
     def take(self) -> Self:
-        """Raises BadDatabase, which names the holder."""
+        """Raises BadDatabase, which names the holder, and what `look` raises."""
         if self._path is None or self._descriptor is not None:
             return self
+        if not self._path.exists():
+            self._look()
         try:
             descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:

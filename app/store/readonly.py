@@ -19,8 +19,16 @@ def create(url: str) -> AsyncEngine:
 async def snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection whose statements all see one moment of a database of this version's schema.
 
-    Raises BadSchema, and BadDatabase when it cannot be opened.
+    Raises BadSchema, and BadDatabase when it cannot be opened. These, and what is raised with the connection, say which
+    database it is.
     """
+    with engines.named(engine):
+        async with _connected(engine) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     with engines.said("the database cannot be opened for reading"):
         connection = await _begun(engine)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import re
 import socket
@@ -13,12 +14,14 @@ import sys
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
 
 from app import cli
 from app.protocols.fields import KnowledgeError
+from app.sandbox import demo
 from app.store.errors import BadDatabase
 from tests.unit.app.bundles import bundle, resources
 
@@ -302,6 +305,29 @@ def test_flags_that_belong_into_the_file(
     assert served == []
 
 
+def test_the_start_is_said_with_both_addresses(
+    served: list[dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="app.cli")
+    assert run("serve", "--db", db(tmp_path), "--port", 9000) == 0
+    assert caplog.records == []
+    served[0]["started"]()
+    said = [(line.name, line.msg, line.__dict__["host"], line.__dict__["port"]) for line in caplog.records]
+    assert said == [
+        ("app.cli", "serving clients", "127.0.0.1", 9000),
+        ("app.cli", "serving operators", "127.0.0.1", 9001),
+    ]
+
+
+def test_the_demo_names_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("app.sandbox.demo.create_app", lambda settings: mock.MagicMock(db=settings.db))
+    monkeypatch.setattr("app.sandbox.demo.create_operators", lambda _: mock.MagicMock())
+    demo._servers(port=8080, fhir_url=None, folder=tmp_path)
+    assert f"\n  record        RESCUE_CDS_DB=sqlite+aiosqlite:///{tmp_path}/decisions.db\n" in capsys.readouterr().err
+
+
 def test_the_database_may_stand_in_the_environment(
     served: list[dict[str, Any]],
     config: Path,
@@ -336,7 +362,7 @@ def test_what_keeps_the_record_from_opening_is_said(
     first = free_ports(2)
     assert run("serve", "--db", db(tmp_path), "--port", first) == 1
     err = capsys.readouterr().err
-    assert "rescue-cds: the database holds tables that are not of this service" in err
+    assert f"rescue-cds: SQLite, {tmp_path / 'd.db'}: the database holds tables that are not of this service" in err
     assert "canary" not in err
 
 

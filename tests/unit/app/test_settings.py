@@ -15,6 +15,7 @@ from app import settings, snooze
 from app.configuration import SettingsError
 from app.gateway.scopes import SYSTEM_READ
 from app.settings import dev, load, load_overlay
+from app.store.errors import BadDatabase
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "config.example.toml"
 TENANT = '[[tenants]]\nname = "a"\nzone = "Europe/Paris"\nfhir_bases = ["https://fhir.example.org/r4"]\n'
@@ -356,11 +357,27 @@ def test_where_used_tokens_are_remembered_follows_the_database(tmp_path: Path) -
 
 
 def test_the_database_is_chosen_by_whoever_is_nearest() -> None:
-    environment = {"RESCUE_CDS_DB": "environment"}
-    assert settings.database_of("option", environment, otherwise="file") == "option"
-    assert settings.database_of(None, environment, otherwise="file") == "environment"
-    assert settings.database_of(None, {}, otherwise="file") == "file"
-    assert settings.database_of(None, {"RESCUE_CDS_DB": ""}, otherwise="file") == "file"
+    option, environment, file = (f"sqlite+aiosqlite:///{name}.db" for name in ("option", "environment", "file"))
+    assert settings.database_of(option, {"RESCUE_CDS_DB": environment}, otherwise=file) == option
+    assert settings.database_of(None, {"RESCUE_CDS_DB": environment}, otherwise=file) == environment
+    assert settings.database_of(None, {}, otherwise=file) == file
+    assert settings.database_of(None, {"RESCUE_CDS_DB": ""}, otherwise=file) == file
+
+
+@pytest.mark.parametrize(
+    ("option", "environment", "file", "place"),
+    [
+        ("secret", "x", "x", "--db"),
+        (None, "secret", "x", "RESCUE_CDS_DB"),
+        ("", "", "secret", "store.url"),
+    ],
+)
+def test_an_address_that_is_none_is_said_with_its_place(
+    option: str | None, environment: str, file: str, place: str
+) -> None:
+    with pytest.raises(BadDatabase, match=f"^{place}: not a database address") as caught:
+        settings.database_of(option, {"RESCUE_CDS_DB": environment}, otherwise=file)
+    assert "secret" not in str(caught.value)
 
 
 # --- how FHIR servers are read ----------------------------------------------------------------------------

@@ -95,7 +95,15 @@ def test_show_says_what_was_seen_and_why(written: Written, capsys: pytest.Captur
         "link: The pilot letter",
     ):
         assert said in out, said
-    assert "crp: " in out
+    for said in (
+        "crp: 214 mg/L at ",
+        "hbsag: negative (written: Negative) at ",
+        "sarscov2_pcr: positive (written: Detected) at ",
+        "propofol: ordered at ",
+        "sex: female; Patient",
+    ):
+        assert said in out, said
+    assert ": present" not in out
     assert " h old" in out
     assert "removed" not in out
 
@@ -149,6 +157,26 @@ def test_an_unknown_id_is_exit_status_2(
     assert said in err
 
 
+@pytest.mark.parametrize("action", ["show", "rerun"])
+def test_a_decision_whose_row_is_gone_is_told_from_one_that_never_was(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str], action: str
+) -> None:
+    copied = copy(written, tmp_path)
+    with closing(sqlite3.connect(copied.path)) as connection:
+        connection.execute("pragma foreign_keys = off")
+        connection.execute("delete from decisions where id = ?", (written.ids[MET],))
+        connection.commit()
+    for name in (written.ids[MET], written.ids[MET][:8], written.cards[MET]):
+        assert run(copied, action, name) == 2
+        err = capsys.readouterr().err
+        assert "the chain has an entry for it: run `rescue-cds decisions verify`" in err
+        assert "in this database" not in err
+    assert run(copied, "verify") == 1
+    out = capsys.readouterr().out
+    assert f"decisions {written.ids[MET]}: was removed" in out
+    assert "rows: 4: entries for 5 decisions (1 without patient data, removed on purpose), 1 entry of feedback; " in out
+
+
 def test_a_beginning_that_several_share_is_refused_with_their_names(
     written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,7 +223,7 @@ def test_a_list_is_without_patients(written: Written, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert all(id_ in out for id_ in written.ids.values())
     assert "demo-" not in out
-    assert out.splitlines()[0].split() == ["id", "at", "tenant", "client", "hook", "outcome", "cards", "flags"]
+    assert out.splitlines()[0].split() == ["id", "at", "(UTC)", "tenant", "client", "hook", "outcome", "cards", "flags"]
 
 
 def test_a_list_can_be_cut(written: Written, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,6 +308,12 @@ def test_knowledge_that_is_gone_or_was_changed_is_said(
         (("rerun", "aaaaaaaa", "--since", "7d"), "name decisions by their ids, or a period"),
         (("rerun", "aaaaaaaa", "--tenant", "dev"), "go with --since"),
         (("list", "--since", "yesterday"), "--since: write 2026-11-01"),
+        (("list", "--since", "2026-11-23T12:00:00"), "--since: a timestamp needs its zone: write 2026-11-23T12:00:00Z"),
+        (("list", "--since", "99999999999d"), "--since: no year of any decision: write one from 1900 to 2200"),
+        (("list", "--until", "9999-12-31"), "--until: no year of any decision: write one from 1900 to 2200"),
+        (("list", "--outcome", "foo"), "--outcome: no decision has the outcome 'foo': one of card, deceased, "),
+        (("list", "--outcome", "none"), "--outcome: no decision has the outcome 'none'"),
+        (("rerun", "--since", "7d", "--outcome", "foo"), "nothing-to-say, out-of-scope, patient-user, silent, snoozed"),
         (("list", "--since", "24h", "--until", "2d"), "--since: lies behind --until"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

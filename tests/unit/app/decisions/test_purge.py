@@ -50,7 +50,11 @@ def test_it_goes_and_the_record_still_verifies(recorded_url: str, capsys: pytest
     assert "removed: patient data of 0 decisions; 0 notes" in said
     assert asyncio.run(whole(recorded_url, ids)) == [False] * 6 + [True] * 4
     assert cli.main(["decisions", "verify", "--db", recorded_url]) == 0
-    assert "as it was written: 10 decisions (6 without patient data, removed on purpose)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.endswith(
+        "as it was written: entries for 10 decisions (6 without patient data, removed on purpose), 0 entries of "
+        "feedback; 16 entries in 2 chains\n"
+    )
 
 
 async def whole(url: str, ids: list[str]) -> list[bool]:
@@ -60,12 +64,35 @@ async def whole(url: str, ids: list[str]) -> list[bool]:
     return [one is not None and one.facts is not None and one.answer is not None for one in found]
 
 
-@pytest.mark.parametrize(("when", "said"), [("soon", "--older-than"), ("9999-01-01", "--older-than")])
-def test_what_is_no_time_is_refused(
+NO_YEAR = "--older-than: no year of any decision: write one from 1900 to 2200"
+TOO_YOUNG = "The smallest age is 1h, the latest moment an hour ago"
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("soon", "--older-than: write 2026-11-01"),
+        ("9999-01-01", NO_YEAR),
+        ("9999-12-31", NO_YEAR),
+        ("99999999999d", NO_YEAR),
+        ("2099-01-01", TOO_YOUNG),
+        ("0d", TOO_YOUNG),
+        ("0h", TOO_YOUNG),
+        ((NOW - timedelta(minutes=30)).isoformat(), TOO_YOUNG),
+    ],
+    ids=["words", "9999", "the last day", "many days", "to come", "0d", "0h", "half an hour"],
+)
+def test_what_is_no_time_long_enough_ago_is_refused(
     when: str, said: str, recorded_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["db", "purge", "--older-than", when, "--db", recorded_url]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("when", ["1h", (NOW - timedelta(hours=1)).isoformat()], ids=["1h", "timestamp"])
+def test_an_hour_ago_is_long_enough(when: str, recorded_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["db", "purge", "--older-than", when, "--dry-run", "--db", recorded_url]) == 0
+    assert "nothing was removed" in capsys.readouterr().out
 
 
 def test_heads_are_kept_and_expected(recorded_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,13 +100,32 @@ def test_heads_are_kept_and_expected(recorded_url: str, tmp_path: Path, capsys: 
     assert cli.main(["decisions", "verify", "--heads", "--db", recorded_url]) == 0
     heads = tmp_path / "heads"
     heads.write_text(capsys.readouterr().out)
-    assert cli.main(["decisions", "verify", "--expect", str(heads), "--db", recorded_url]) == 0
+    for _ in range(2):
+        assert cli.main(["decisions", "verify", "--expect", str(heads), "--db", recorded_url]) == 0
+        assert capsys.readouterr().out.endswith(f"in 1 chain; heads of {heads} found: 1\n")
+        heads.write_text("# of a Monday\n\n" + heads.read_text() + heads.read_text().replace(" 10 ", " 9 "))
+    assert cli.main(["decisions", "verify", "--db", recorded_url]) == 0
+    assert "heads" not in capsys.readouterr().out
     heads.write_text(heads.read_text().replace(" 10 ", " 11 "))
     assert cli.main(["decisions", "verify", "--expect", str(heads), "--db", recorded_url]) == 1
-    assert "when the head was noted" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "when the head was noted" in out
+    assert "found: " not in out
     heads.write_text("nonsense\n")
     assert cli.main(["decisions", "verify", "--expect", str(heads), "--db", recorded_url]) == 2
     assert "line 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "# the heads of Monday\n"], ids=["empty", "blank", "comment"])
+def test_a_file_without_a_head_proves_nothing(
+    content: str, recorded_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heads = tmp_path / "heads"
+    heads.write_text(content)
+    assert cli.main(["decisions", "verify", "--expect", str(heads), "--db", recorded_url]) == 2
+    captured = capsys.readouterr()
+    assert f"{heads} holds no head: it is a file that `rescue-cds decisions verify --heads` has printed" in captured.err
+    assert "as it was written" not in captured.out
 
 
 async def test_it_goes_step_by_step_and_looks_at_nothing_twice(

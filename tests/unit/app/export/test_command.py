@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
@@ -148,7 +149,7 @@ def test_a_reader_who_has_enough(tmp_path: Path) -> None:
         process.stdout.close()
         said = process.stderr.read().decode()
     assert process.returncode == 1
-    assert "--after" in said
+    assert "to go on: " in said
     assert "Traceback" not in said
     assert "Exception" not in said
 
@@ -218,13 +219,33 @@ def test_a_repository_that_takes_no_more(
     out = tmp_path / "a.ndjson"
     assert run("--db", url, "--push", repository.base, "--out", str(out), "--rejected", str(tmp_path / "r")) == 3
     said = capsys.readouterr().err
-    assert "it answers 503" in said
+    assert f"--push: {repository.base.split('/')[2]}: it answers 503" in said
     after = cursor(said)
     assert Cursor.read(after).id == numbered(1), "the second decision has not been taken as a whole"
     assert not out.exists()
     assert lines(tmp_path / "a.ndjson.part")
     assert run("--db", url, "--push", repository.base, "--after", after) == 0
     assert len([name for name in repository.held if name.startswith("GuidanceResponse/")]) == 3
+
+
+def test_where_nothing_was_taken_there_is_no_cursor(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push, "FIRST_PAUSE", 0.0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    nowhere = ("--db", url, "--push", f"http://127.0.0.1:{port}/fhir/secret-path")
+    assert run(*nowhere) == 3
+    said = capsys.readouterr().err
+    assert said.endswith("rescue-cds: to go on: the same command again\n")
+    assert f"--push: 127.0.0.1:{port}: connection refused, after 9 attempts" in said
+    assert "secret-path" not in said
+    given = f"2026-11-23T12:00:01.000000+00:00/{numbered(1)}/0/0"
+    assert run(*nowhere, "--after", given) == 3
+    assert cursor(capsys.readouterr().err) == given
+    assert run("--db", url, "--since", "2030-01-01", "--out", str(tmp_path / "a.ndjson")) == 0
+    assert "to go on" not in capsys.readouterr().err
 
 
 def test_rows_without_a_valid_form_are_told_in_the_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,7 +281,7 @@ def test_what_cannot_be_used(arguments: list[str], said: str, url: str, capsys: 
 def test_a_database_that_is_none_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a.ndjson"
     assert run("--db", f"sqlite+aiosqlite:///{tmp_path}/absent.db", "--out", str(out)) == 2
-    assert "--db: " in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f"rescue-cds: SQLite, {tmp_path}/absent.db: no database file is there")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +24,7 @@ class Repository:
 
     replies: Sequence[Reply | GatewayError]
     seen: list[tuple[str, str, bytes, str | None]] = field(default_factory=list)
+    base: str = "https://audit.example.org/fhir"
 
     async def put(self, kind: str, id_: str, *, content: bytes, token: str | None) -> Reply:
         reply = self.replies[min(len(self.seen), len(self.replies) - 1)]
@@ -86,15 +89,35 @@ async def test_no_answer_is_tried_again(error: type[GatewayError]) -> None:
 
 async def test_it_ends_and_says_why() -> None:
     sent = sending(Reply(503))
-    with pytest.raises(GaveUp, match=f"it answers 503 after {ATTEMPTS} attempts"):
+    with pytest.raises(GaveUp, match=f"^audit.example.org:443: it answers 503, after {ATTEMPTS} attempts"):
         await sent.push.send(RESOURCE)
     assert len(sent.repository.seen) == ATTEMPTS
     assert sent.pauses == sorted(sent.pauses)
     assert max(sent.pauses) == LONGEST_PAUSE
     silent = sending(TimedOut())
-    with pytest.raises(GaveUp, match="timeout"):
+    with pytest.raises(GaveUp, match=r"^audit.example.org:443: no answer in time, "):
         await silent.push.send(RESOURCE)
     assert silent.push.taken == 0
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (ConnectionRefusedError(111, "canary"), "connection refused"),
+        (ConnectionResetError("canary"), "the connection broke off"),
+        (socket.gaierror(-2, "canary"), "the name of the host is not known"),
+        (ssl.SSLCertVerificationError("canary"), "TLS, or the certificate, is refused"),
+        (TimeoutError("canary"), "no answer in time"),
+        (ValueError("canary"), "no connection"),
+    ],
+)
+async def test_what_keeps_it_from_an_answer_is_said_in_words(cause: Exception, said: str) -> None:
+    error = Unreachable()
+    error.__context__ = OSError("canary of a library")
+    error.__context__.__cause__ = cause
+    with pytest.raises(GaveUp, match=f"^audit.example.org:443: {said}, after") as caught:
+        await sending(error).push.send(RESOURCE)
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("named", "waited"), [(0.0, 0.5), (7.0, 7.0), (3600.0, LONGEST_PAUSE)])

@@ -116,14 +116,14 @@ def test_what_is_there_is_overwritten_only_by_force(
     ("options", "said"),
     [
         (("--since", "yesterday"), "--since: write 2026-11-01"),
-        (("--since", "2026-11-01T08:00:00"), "--since: write 2026-11-01"),
+        (("--since", "2026-11-01T08:00:00"), "--since: a timestamp needs its zone: write 2026-11-01T08:00:00Z"),
         (("--until", "0001-01-01"), "--until: no year"),
         (("--until", "9999-12-31"), "--until: "),
         (("--since", "99999d"), "--since: no year"),
         (("--since", "24h", "--until", "2d"), "--since: lies behind --until"),
         (("--config", "/none.toml"), "/none.toml: cannot be read"),
         (("--html", "/none/page.html"), "--html: /none: no such directory"),
-        (("--db", "sqlite+aiosqlite:////none/decisions.db"), "--db: no database file"),
+        (("--db", "sqlite+aiosqlite:////none/decisions.db"), "SQLite, /none/decisions.db: no database file is there"),
         (("--db", "x"), "--db: not a database address"),
     ],
 )
@@ -138,6 +138,24 @@ def test_an_older_schema_names_the_remedy(store: str, tmp_path: Path, capsys: py
     execute(tmp_path / "decisions.db", "update alembic_version set version_num = '0002'")
     err = refused(capsys, run("stats", "--db", store))
     assert "run `rescue-cds db upgrade`" in err
+    assert err.startswith(f"rescue-cds: SQLite, {tmp_path / 'decisions.db'}: the database has schema revision 0002")
+
+
+def test_the_environment_names_the_database_too(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESCUE_CDS_DB", store)
+    everything = {"card", "not-met", "deceased", "silent"}
+    assert outcomes(capsys) == everything
+    config = tmp_path / "site.toml"
+    config.write_text(CONFIG + '\n[store]\nurl = "sqlite+aiosqlite:///of-the-file.db"\n', encoding="utf-8")
+    assert outcomes(capsys, "--config", config) == everything
+    assert "other.db: no database file" in refused(capsys, run("stats", "--db", "sqlite+aiosqlite:///other.db"))
+    monkeypatch.setenv("RESCUE_CDS_DB", "mysql://u:kept-out@h/d")
+    said = refused(capsys, run("stats"))
+    assert "RESCUE_CDS_DB: decisions are kept in SQLite or PostgreSQL" in said
+    assert "kept-out" not in said
 
 
 def test_without_an_address_it_is_that_of_the_service(

@@ -104,7 +104,10 @@ def test_a_damaged_file_is_not_fit(capsys: pytest.CaptureFixture[str], tmp_path:
 
 def test_a_check_makes_no_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/none.db"
-    assert "no database file is at" in said(capsys, "check", "--db", url, status=1)[-1]
+    assert (
+        "none.db: no database file is there: name the file that the service writes, by --db or"
+        in said(capsys, "check", "--db", url, status=1)[-1]
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -115,6 +118,56 @@ def test_an_upgrade_beside_a_running_service_is_refused(capsys: pytest.CaptureFi
     assert "is in use by process" in line
     assert "stop it first" in line
     assert not (tmp_path / "decisions.db").exists()
+
+
+@pytest.fixture(params=["theirs", "theirs, with a log", "from the future", "no database", "a directory"])
+def strange(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """What is refused, at the place of the database."""
+    path = tmp_path / "decisions.db"
+    if request.param == "no database":
+        path.write_bytes(b"name,dose\n" * 500)
+    elif request.param == "a directory":
+        path.mkdir()
+    else:
+        connection = sqlite3.connect(path)
+        if request.param == "from the future":
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("CREATE TABLE decisions (x)")
+            connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+            connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+        elif request.param == "theirs, with a log":
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.commit()
+        if request.param == "theirs, with a log":  # of a program that runs
+            yield path
+        connection.close()
+    if request.param != "theirs, with a log":
+        yield path
+
+
+def beside(path: Path) -> dict[str, bytes | None]:
+    """What stands in the folder, without SQLite's index of a log, which holds nothing of its own."""
+    return {
+        one.name: one.read_bytes() if one.is_file() else None
+        for one in path.parent.iterdir()
+        if not one.name.endswith("-shm")
+    }
+
+
+@pytest.mark.parametrize("command", [("db", "upgrade"), ("serve", "--port", "8123")])
+def test_what_is_refused_stays_as_it_was_and_gets_no_lock(
+    strange: Path, command: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.cli.logs.configure", lambda: None)
+    before = beside(strange)
+    assert main([*command, "--db", f"sqlite+aiosqlite:///{strange}"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"rescue-cds: SQLite, {strange}: ")
+    assert any(
+        why in last for why in ("not of this service", "up to 0", "damaged, or no database", "this is a directory")
+    )
+    assert beside(strange) == before
 
 
 def test_a_database_in_memory_has_no_schema_to_bring_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +200,7 @@ def test_a_server_that_refuses_is_said_without_the_password(
 ) -> None:
     address = postgresql.url("postgres", role="guarded").replace(PASSWORD, f"{PASSWORD}-wrong")
     text = "\n".join(said(capsys, action, "--db", address, status=1))
-    assert "refuses the role or its password: check RESCUE_CDS_DB" in text
+    assert "refuses the role or its password: check the address (--db or RESCUE_CDS_DB, else conf" in text
     assert PASSWORD not in text
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
@@ -21,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.store import engine
 from app.store.engine import Purpose
-from app.store.errors import BadDatabase
+from app.store.errors import BadDatabase, BadSchema
 from app.store.models import knowledge
 from tests import npm
 from tests.postgres import GUARDED, HOST, PASSWORD, Server, Unavailable
@@ -149,6 +151,80 @@ async def test_a_file_that_is_no_database_is_refused_with_the_remedy(path: Path)
         for refuses in (engine.ready, engine.expect, engine.migrate):
             with pytest.raises(BadDatabase, match=r"damaged, or no database: restore it from a backup"):
                 await refuses(made)
+
+
+def theirs(path: Path) -> bytes:
+    """Another program's file, with a journal and no log."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    return path.read_bytes()
+
+
+def beside(path: Path) -> dict[str, bytes]:
+    """The files of its folder."""
+    return {one.name: one.read_bytes() for one in path.parent.iterdir()}
+
+
+def cut_off(path: Path, *statements: str) -> None:
+    """A process that dies behind these, with its connection open."""
+    code = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); [c.execute(s) for s in sys.argv[2:]]; os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path), *statements], check=True)
+
+
+async def test_a_file_of_somebody_else_is_not_given_a_log(path: Path) -> None:
+    before = {path.name: theirs(path)}
+    async with opened(f"sqlite+aiosqlite:///{path}") as made:
+        for refuses in (engine.ready, engine.expect, engine.migrate):
+            with pytest.raises(BadSchema, match=f"^SQLite, {path}: the database holds tables that are not of this"):
+                await refuses(made)
+        with pytest.raises(SQLAlchemyError):
+            await write(made)
+    assert beside(path) == before
+
+    blocking = engine.blocking(f"sqlite+aiosqlite:///{path}")
+    assert blocking is not None
+
+    async def nothing(_: object) -> None:
+        """No statement at all."""
+
+    with pytest.raises(SQLAlchemyError):
+        await blocking.run(nothing)
+    await blocking.dispose()
+    assert beside(path) == before
+
+
+async def test_a_transaction_of_somebody_else_that_was_cut_off_is_not_taken_back(path: Path) -> None:
+    theirs(path)
+    rows = ["INSERT INTO theirs VALUES (hex(zeroblob(1500)))"] * 300
+    cut_off(path, "PRAGMA cache_size=1", "BEGIN", *rows)
+    before = beside(path)
+    assert len(before) == 2
+    async with opened(f"sqlite+aiosqlite:///{path}") as made:
+        with pytest.raises(BadSchema, match="not of this service"):
+            await engine.ready(made)
+    assert beside(path) == before
+
+
+async def test_ours_is_opened_with_a_journal_and_with_the_log_of_a_process_that_died(url: str, path: Path) -> None:
+    cut_off(path, "BEGIN", "INSERT INTO knowledge VALUES ('a', x'00')", "COMMIT")
+    assert exists(path.with_name("decisions.db-wal"))
+    async with opened(url) as made:
+        await engine.ready(made)
+        assert await settings(made, "SELECT count(*) FROM knowledge") == [1]
+    restored = path.with_name("restored.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", [str(restored)])
+    async with opened(f"sqlite+aiosqlite:///{restored}") as made:
+        await engine.ready(made)
+        assert await settings(made, "PRAGMA journal_mode", "SELECT count(*) FROM knowledge") == ["wal", 1]
+
+
+async def test_a_directory_is_said_to_be_one(tmp_path: Path) -> None:
+    for purpose in ("write", "read", "report"):
+        with pytest.raises(BadDatabase, match=f"^SQLite, {tmp_path}: this is a directory.*by --db or RESCUE_CDS_DB"):
+            engine.create(f"sqlite+aiosqlite:///{tmp_path}", purpose=purpose)
 
 
 async def test_a_file_that_somebody_else_writes_to_is_said(url: str, path: Path, monkeypatch: Any) -> None:
@@ -332,7 +408,7 @@ async def test_what_keeps_it_from_being_opened_is_said_without_the_address(own: 
     async with opened(guarded) as made:
         await engine.expect(made)
     refused = {
-        guarded.replace(PASSWORD, f"{PASSWORD}-secret-word"): "refuses the role or its password: check RESCUE_CDS_DB",
+        guarded.replace(PASSWORD, f"{PASSWORD}-secret-word"): "refuses the role or its password: check the address",
         own.url("nowhere", role=GUARDED): "no database of that name: create it",
         f"{guarded}?ssl=require": "cannot be reached",
         guarded.replace(HOST, "db.invalid"): "cannot be reached",

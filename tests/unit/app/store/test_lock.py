@@ -68,6 +68,20 @@ def test_another_name_of_the_file_is_the_same_file(url: str, path: Path) -> None
         engine.lock(f"sqlite+aiosqlite:///{other}").take()
 
 
+def test_a_file_that_will_be_refused_gets_none_and_a_lock_that_is_there_stays(url: str, path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+    beside = path.with_name("decisions.db.lock")
+    with pytest.raises(BadDatabase, match="no database: restore"):
+        engine.lock(url).take()
+    assert not beside.exists()
+    path.unlink()
+    with holder(url) as process:
+        path.write_bytes(b"no database" * 100)
+        with pytest.raises(BadDatabase, match=f"in use by process {process.pid}"):
+            engine.lock(url).take()
+        assert beside.exists()
+
+
 def test_who_has_it_may_take_it_again_and_let_go_twice(url: str) -> None:
     lock = engine.lock(url).take()
     assert lock.take() is lock
