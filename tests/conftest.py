@@ -12,6 +12,8 @@ from tests import databases
 from tests.databases import Database
 from tests.postgres import Server
 
+decisions.COMMIT_SECONDS = 20.0  # type: ignore[misc]  # of a machine on which other tests run
+
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name bytes by their argument: a packed body carries the second it was packed in."""

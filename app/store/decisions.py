@@ -48,6 +48,9 @@ READ_SECONDS: Final = 0.3
 SHOWN_SECONDS: Final = 1.0
 """The same for what was shown before; without it cards are shown again."""
 
+START_SECONDS: Final = 10.0
+"""How long a database that is slow is tried to take the knowledge, before the service gives up its start."""
+
 TOOL_SECONDS: Final = 60.0
 """For a transaction of a command: nobody waits for its answer."""
 
@@ -57,6 +60,7 @@ SPOOL: Final = Path("rescue-cds-spool")
 SPOOL_BYTES: Final = 64 * 1024 * 1024
 """Some hours of a busy ward: a decision takes 20 to 80 kB."""
 
+_AGAIN_SECONDS: Final = 0.2
 _PROBE_SECONDS: Final = 1.0
 
 _TIDY: Final = timedelta(minutes=1)
@@ -239,7 +243,16 @@ class Store:
         async def kept(transaction: Transaction) -> None:
             await transaction.connection.execute(keep, {"hash": digest, "files": files})
 
-        await self._done(kept)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + START_SECONDS
+        while True:
+            try:
+                await self._done(kept)
+                break
+            except NotRecorded:
+                if loop.time() > end or not self._writer.is_open:
+                    raise
+                await asyncio.sleep(_AGAIN_SECONDS)
         await self._apart.call(self._writer.forward())
 
     async def knowledge(self, digest: str) -> bytes | None:

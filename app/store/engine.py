@@ -153,8 +153,7 @@ def blocking(url: str) -> Blocking | None:
     """SQLite's one writing connection, for a thread of its own; None where a transaction is made by an asynchronous
     driver."""
     parsed = address.parsed(url)
-    path = address.file(parsed)
-    if path is None:
+    if address.file(parsed) is None:
         return None
     made = create_engine(
         parsed.set(drivername="sqlite"),
@@ -165,7 +164,7 @@ def blocking(url: str) -> Blocking | None:
         hide_parameters=True,
         connect_args={"isolation_level": None},
     )
-    _prepare(made, reads=False, path=path)
+    _prepare(made, reads=False, path=None)  # `ready` has looked at the file: this one's time is that of a commit
     return Blocking(made)
 
 

@@ -229,8 +229,13 @@ class Writer:
             return False
         return True
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes anything."""
+        return self._task is not None and not self._closing and not self._task.done()
+
     async def _given(self, waiting: _Waiting) -> Any:
-        if self._task is None or self._closing or self._task.done():
+        if not self.is_open:
             raise NotRecorded("the store is closed")
         self._waiting.put_nowait(waiting)
         return await asyncio.shield(waiting.done)

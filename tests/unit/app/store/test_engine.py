@@ -183,17 +183,6 @@ async def test_a_file_of_somebody_else_is_not_given_a_log(path: Path) -> None:
             await write(made)
     assert beside(path) == before
 
-    blocking = engine.blocking(f"sqlite+aiosqlite:///{path}")
-    assert blocking is not None
-
-    async def nothing(_: object) -> None:
-        """No statement at all."""
-
-    with pytest.raises(SQLAlchemyError):
-        await blocking.run(nothing)
-    await blocking.dispose()
-    assert beside(path) == before
-
 
 async def test_a_transaction_of_somebody_else_that_was_cut_off_is_not_taken_back(path: Path) -> None:
     theirs(path)

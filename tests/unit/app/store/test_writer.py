@@ -946,6 +946,27 @@ async def test_without_a_spool_nothing_is_confirmed_that_is_not_there() -> None:
         switch.off = False
 
 
+async def test_a_database_that_is_slow_at_the_start_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as store:
+        committed, slow = store._writer._committed, [True, True]
+
+        async def slowly(batch: Any, **how: bool) -> list[Any]:
+            if slow:
+                slow.pop()
+                raise TimeoutError
+            return await committed(batch, **how)
+
+        store._writer._committed = slowly  # type: ignore[method-assign]
+        await store.keep_knowledge("b" * 64, b"files")
+        assert await store.knowledge("b" * 64) == b"files"
+        monkeypatch.setattr(recording, "START_SECONDS", 0.0)
+        slow.append(True)
+        with pytest.raises(NotRecorded):
+            await store.keep_knowledge("c" * 64, b"files")
+
+
 async def test_each_process_has_a_chain_of_its_own(tmp_path: Path) -> None:
     for _ in range(3):
         async with opened(tmp_path) as store:
