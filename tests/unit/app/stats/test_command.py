@@ -12,6 +12,7 @@ import pytest
 from app import cli
 from app.stats import command, rows, sheets
 from app.stats.summary import Query
+from app.store import address
 from tests.unit.app.bundles import bedside
 from tests.unit.app.stats.build import ORDER_SIGN, card, filled, known, made, url
 from tests.unit.app.store.test_store import execute
@@ -138,7 +139,7 @@ def test_an_older_schema_names_the_remedy(store: str, tmp_path: Path, capsys: py
     execute(tmp_path / "decisions.db", "update alembic_version set version_num = '0002'")
     err = refused(capsys, run("stats", "--db", store))
     assert "run `rescue-cds db upgrade`" in err
-    assert err.startswith(f"rescue-cds: SQLite, {tmp_path / 'decisions.db'}: the database has schema revision 0002")
+    assert err.startswith(f"rescue-cds: {address.shown(address.parsed(store))}: the database has schema revision 0002")
 
 
 def test_the_environment_names_the_database_too(
