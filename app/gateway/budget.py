@@ -38,8 +38,8 @@ class Deadline:
 class Budget:
     """The deadline of one hook, `places` for its reads that go side by side, and what all its answers may weigh.
 
-    `requests` and `bytes` are what it has spent so far, `asked` the reads and searches that were sent, as they were
-    written (`Patient/ID`, `Observation?patient=ID&...`): patient data.
+    `requests` and `bytes` are what it has spent so far, `asked` the reads and searches about the patient that were
+    sent, as they were written (`Patient/ID`, `Observation?patient=ID&...`): patient data.
     """
 
     __slots__ = ("_most", "asked", "bytes", "deadline", "places", "requests")

@@ -101,6 +101,12 @@ class Query:
     id: str = field(default="", repr=False)
     pages: int | None = None
 
+    @property
+    def of_patient(self) -> bool:
+        """Whether it names the patient. What others refer to is asked for by id (a Medication, a Specimen), and where a
+        client mixed up its records, by somebody else's."""
+        return self.resource_type == "Patient" or any(name == "patient" for name, _ in self.params)
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -313,7 +319,7 @@ class _Reading:
         try:
             return await self._ended()
         finally:
-            if self.tally.requests:
+            if self.tally.requests and self.query.of_patient:
                 self.budget.asked.append(self.tally.asked)
 
     async def _ended(self) -> Fetched:

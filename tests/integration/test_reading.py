@@ -116,8 +116,8 @@ async def test_the_record_keeps_what_the_server_was_asked_and_only_beside_the_pa
             one for one in hospital.rows("decision_facts") if one["decision_id"] == decision(prefetched)["id"]
         )
     kept_queries = kept.decode(row["facts"]).queries
-    assert sorted(kept_queries) == sorted(asked)
-    assert len(asked) == found["requests"] > 10
+    assert sorted(kept_queries) == sorted(one for one in asked if "?_id=" not in one)
+    assert len(asked) == found["requests"] >= len(kept_queries) > 10
     assert f"Patient/{PATIENT}" in asked
     assert any(one.startswith(f"Observation?patient={PATIENT}&code=") and "&date=ge" in one for one in asked)
     assert found["server"] == FHIR

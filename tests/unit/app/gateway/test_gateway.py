@@ -265,7 +265,8 @@ async def test_a_search_that_was_refused_and_asked_with_less_is_noted_as_it_was_
 async def test_a_read_by_id_and_one_that_failed_are_noted_and_one_that_was_not_sent_is_not() -> None:
     budget = hook()
     await read_once(Server(in_turn(told(404))), Query("Patient", id=PATIENT), budget=budget)
-    await read_once(Server(in_turn(found())), Query("Obser/vation"), budget=budget)
+    await read_once(Server(in_turn(found())), Query("Obser/vation", (("patient", PATIENT),)), budget=budget)
+    await read_once(Server(in_turn(found())), Query("Medication", (("_id", "of-whoever-it-is"),)), budget=budget)
     assert budget.asked == [f"Patient/{PATIENT}"]
 
 
