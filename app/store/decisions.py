@@ -58,7 +58,7 @@ SPOOL: Final = Path("rescue-cds-spool")
 """In the working directory, where PostgreSQL keeps the decisions and nothing else is configured."""
 
 SPOOL_BYTES: Final = 64 * 1024 * 1024
-"""Some hours of a busy ward: a decision takes 20 to 80 kB."""
+"""Some hours of a busy ward: a decision takes 30 to 120 kB."""
 
 _AGAIN_SECONDS: Final = 0.2
 _PROBE_SECONDS: Final = 1.0

@@ -335,11 +335,14 @@ class Writer:
             await self._put_aside(batch)
             return True
         early = [one for one, result in zip(batch, results, strict=True) if result is _EARLY]
+        for one, result in zip(batch, results, strict=True):
+            if result is not _EARLY and not one.done.done():
+                one.done.set_result(result)
         if early and not await self._is_later([one.row for one in early]):
             return await self._together(early, again=again, waits=False)
-        for one, result in zip(batch, results, strict=True):
+        for one in early:
             if not one.done.done():
-                one.done.set_result(None if result is _EARLY else result)
+                one.done.set_result(None)
         return True
 
     async def _transaction(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, T]], *, seconds: float) -> T:

@@ -929,7 +929,9 @@ async def test_feedback_for_which_there_is_no_place_to_wait_is_kept_at_once(tmp_
     async with opened(tmp_path) as store:
         assert store._later is not None
         store._later.append = full  # type: ignore[method-assign]
-        assert (await tell(store)).unmatched == 1
+        async with asyncio.timeout(10):
+            _, kept = await together(store, store.record(decision()), tell(store))
+        assert kept.unmatched == 1
         await goes_down(store)
         await tell(store, replace(TOLD, card="card-2"))
         await until(lambda: store.now().entries == 0)
